@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from stoker.flows.cli.curation.trial_page import example_sections, fate_of, pictures_of
+from stoker.flows.cli.curation.trial_page import example_sections, fate_of, fate_of_witness, pictures_of
 from stoker.flows.cli.output import check_new_page, print_json, published_json, write_page
 from stoker.flows.logs import note
 from stoker.flows.report.format import percent_text, splits_text
@@ -64,6 +64,7 @@ def curate(arguments: Namespace) -> int:
                 tried=tried,
                 sections=list(example_sections(tried)),
                 fate_of=fate_of,
+                fate_of_witness=fate_of_witness,
                 pictures=pictures_of(tried, store),
             )
         return 0
@@ -215,7 +216,7 @@ def _example(example: "Example") -> Iterator[tuple[str, str]]:
     yield similarity or example.reason or "moves", example.key
     yield "", fate_of(example)
     if example.witness:
-        yield "", f"like {example.witness}, which {'stays' if example.stays == example.witness else 'goes, too'}"
+        yield "", f"like {example.witness}, which {fate_of_witness(example)}"
     if example.stays not in ("", example.witness):
         yield "", f"stays: {example.stays}"
     if about := example.excerpt or " · ".join(str(value) for value in example.record.values()):

@@ -30,11 +30,21 @@ def fate_of(example: "Example") -> str:
     because = f"{example.reason}, by {example.rule}" if example.reason else ""
     if example.after:
         return f"comes into {example.after}" + (f"; it was left out as {because}" if because else "")
-    return f"leaves {example.before}: {because}" if example.before else f"stays out: {because}"
+    return f"leaves {example.before}: {because}"
 
 
-def pictures_of(tried: "Trial", store: "Store") -> dict[str, str]:
-    """Small pictures of the examples, and of what stays in their place, as data URLs, by key; of those that have one.
+def fate_of_witness(example: "Example") -> str:
+    """What would become of the sample that one is like, in a few words."""
+    is_in = example.stays == example.witness
+    if example.after:  # it comes, and the version may hold the other one or not
+        return "is in, too" if is_in else "is out"
+    return "stays" if is_in else "goes, too"
+
+
+def pictures_of(tried: "Trial", store: "Store") -> dict[tuple[str, str], str]:
+    """Small pictures of the examples and of what stays in their place, as data URLs, of those that have one.
+
+    They are by key and raw part: samples of several parts may have one key.
 
     They are read from the raw parts, which also have what the version does not hold.
     """
@@ -46,13 +56,13 @@ def pictures_of(tried: "Trial", store: "Store") -> dict[str, str]:
     renderer = ImageRenderer(SampleReader(store))
     manifest = load_manifest(store, tried.reference.partition("@")[0]).read_lists()
     by_rule = [one for rule in tried.rules for one in (*rule.worst, *rule.borderline)]
-    parts = {key: part for one in (*by_rule, *tried.come, *tried.move) for key, part in one.parts.items()}
-    found: dict[str, str] = {}
-    for key, part in parts.items():
+    samples = dict.fromkeys(place for one in (*by_rule, *tried.come, *tried.move) for place in one.parts.items())
+    found: dict[tuple[str, str], str] = {}
+    for key, part in samples:
         try:
             payload = renderer.raw_picture(manifest, part, key, _PICTURE)
         except StokerError:  # a text, or what is damaged: its key tells it
             continue
         kind = "png" if payload.startswith(b"\x89PNG") else "webp"
-        found[key] = f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
+        found[key, part] = f"data:image/{kind};base64,{base64.b64encode(payload).decode()}"
     return found

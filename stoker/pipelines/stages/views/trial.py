@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rule import Rule
-from stoker.pipelines.stages.curate import Decided, Judging
+from stoker.pipelines.stages.curate import FIRST_RULE, Decided, Judging
 from stoker.pipelines.stages.raw_part import kept_columns, read_sample
 from stoker.pipelines.stages.views import view
 from stoker.pipelines.stages.views.curate_again import decide
@@ -39,8 +39,8 @@ class Example:
         rule: that says so.
         witness: key of the sample because of which it goes; "": none.
         similarity: to that; None: not measured.
-        stays: key of the sample that would stay in its place, which is another one where the witness goes, too; "":
-            none.
+        stays: key of the sample that would be in the version, the witness or, where that is dropped, the one in its
+            place; "": none.
         before: the split in which the version holds it; "": it does not.
         after: the split in which it would be; "": in none.
         record: title, url, label and caption, where it has them.
@@ -143,9 +143,7 @@ def trial(recipe: Recipe, before: Manifest, store: Store, scratch: Path, judging
         returning=stored.coming,
         moving=stored.moved,
         rules=tuple(
-            _of_rule(
-                name, decided.table.filter(pc.equal(decided.table["rule"], name)), held["key"], alone.get(name), read
-            )
+            _of_rule(name, decided.table.filter(pc.equal(decided.table["rule"], name)), held, alone.get(name), read)
             for name in names
         ),
         together=tuple(hits.most_common()),
@@ -162,11 +160,9 @@ def _dropped(rule: Rule, decided: Decided) -> frozenset[str]:
     return frozenset(table["key"].filter(is_drop).to_pylist())
 
 
-def _of_rule(
-    name: str, table: pa.Table, held: pa.ChunkedArray, alone: Collection[str] | None, read: "_Reader"
-) -> RuleTrial:
+def _of_rule(name: str, table: pa.Table, held: pa.Table, alone: Collection[str] | None, read: "_Reader") -> RuleTrial:
     drops = table.filter(pc.equal(table["action"], "drop"))
-    leaving = drops.filter(pc.is_in(drops["key"], value_set=held))
+    leaving = drops.filter(pc.is_valid(_splits(drops, held)))
     order = leaving.sort_by([("similarity", "descending"), ("key", "ascending")])
     measured = order.filter(pc.is_valid(order["similarity"]))
     worst, rest = order.slice(0, _EXAMPLES), measured.slice(_EXAMPLES)
@@ -210,13 +206,13 @@ class _Reader:
         stored = self._before.decisions
         drops = Drops(verified_table(self._store, stored.key, DECISIONS, sha256=stored.sha256))
         for row in _first_by_key(coming):
-            yield self._example(row["part"], drops.of(row["part"], row["key"]) or {"key": row["key"]})
+            drop = drops.of(row["part"], row["key"]) or {"key": row["key"], "witness": ""}
+            yield self._example(row["part"], drop, self._stays(drop))
 
     def move(self) -> Iterator[Example]:
         """Samples of the version that would lie in another split, the first by key."""
         kept = self._decided.kept
-        before = self._held["split"].take(pc.index_in(kept["key"], value_set=self._held["key"]))
-        moving = kept.filter(pc.fill_null(pc.not_equal(before, kept["split"]), False))
+        moving = kept.filter(pc.fill_null(pc.not_equal(_splits(kept, self._held), kept["split"]), False))
         for row in _first_by_key(moving):
             yield self._example(row["part"], {"key": row["key"]})
 
@@ -233,19 +229,25 @@ class _Reader:
             witness=witness,
             similarity=decision.get("similarity"),
             stays=stays,
-            before=_value(self._held, key, "split"),
-            after=_value(self._decided.kept, key, "split"),
+            before=_split(self._held, key, digest),
+            after=_split(self._decided.kept, key, digest),
             record={name: record[name] for name in _TOLD if record.get(name) not in (None, "")},
             excerpt=_excerpt(text),
             parts=parts,
         )
 
     def _stays(self, drop: Mapping[str, Any]) -> str:  # Any: Parquet values
-        return self._drops.follow(drop["key"], drop["witness"])[1] if drop["witness"] else ""
+        """The sample at the end of the witnesses, as the rules would have it; "" if they would keep none."""
+        stays = self._drops.follow(drop["key"], drop["witness"])[1] if drop["witness"] else ""
+        # The witness of a drop that the version tells may be in no part any more.
+        return stays if _value(self._decided.kept, stays, "part") else ""
 
     def _part_of(self, key: str) -> str:
         """The raw part of a sample that is kept or dropped."""
-        return _value(self._decided.kept, key, "part") or _value(self._decided.table, key, "part")
+        table = self._decided.table
+        # A sample dropped for its key has a namesake, which is the one that witnesses are.
+        others = table.filter(pc.not_equal(table["rule"], FIRST_RULE))
+        return _value(self._decided.kept, key, "part") or _value(others, key, "part")
 
 
 def _excerpt(text: bytes) -> str:
@@ -266,6 +268,17 @@ def _excerpt(text: bytes) -> str:
 def _first_by_key(samples: pa.Table) -> list[dict[str, Any]]:  # Any: Parquet values
     rows: list[dict[str, Any]] = samples.sort_by("key").slice(0, _EXAMPLES).to_pylist()
     return rows
+
+
+def _splits(samples: pa.Table, held: pa.Table) -> pa.ChunkedArray:
+    """The split in which each sample is held; null: it is not, although a namesake of another part may be."""
+    rows = pc.index_in(samples["key"], value_set=held["key"])
+    return pc.if_else(pc.equal(held["part"].take(rows), samples["part"]), held["split"].take(rows), None)
+
+
+def _split(samples: pa.Table, key: str, part: str) -> str:
+    """The split in which samples have that of a part; "" if they do not have it."""
+    return _value(samples.filter(pc.equal(samples["part"], part)), key, "split")
 
 
 def _value(table: pa.Table, key: str, name: str) -> str:

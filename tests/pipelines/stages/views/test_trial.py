@@ -69,3 +69,29 @@ def test_what_stays_is_told_where_the_counterpart_goes_too(tmp_path: Path) -> No
     assert (copy.witness, copy.stays, near.stays) == (near.key, near.witness, near.witness)
     assert copy.parts.keys() == {copy.key, copy.witness, copy.stays}
     assert (copy.after, near.after) == ("", "")
+
+
+def test_what_comes_tells_whether_what_it_is_like_is_in_the_version(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    words = [f"w{number}" for number in range(60)]
+    for name, text in {"a": [*words[:59], "x"], "b": words}.items():
+        (tmp_path / "texts" / f"{name}.txt").write_text(" ".join(text))
+    store, asked = MemoryStore(), replace(recipe(()), source=LocalFiles("texts"))
+    near = replace(asked, rules=(NearDuplicateTexts(similarity=0.8),))
+    before = ingest(near, store, context(tmp_path)).manifest.read_lists()
+    (came,) = trial(asked, before, store, tmp_path, Judging(elders=True)).come
+    assert (came.reason, came.stays) == ("near_duplicate", came.witness)
+    assert came.witness
+    assert came.parts.keys() == {came.key, came.witness}
+    longer = replace(asked, rules=(Where(f"size > {len(' '.join(words)) - 1}"),))
+    (instead,) = trial(longer, before, store, tmp_path, Judging(elders=True)).come
+    assert (instead.key, instead.witness, instead.stays) == (came.key, came.witness, "")
+
+
+def test_namesakes_of_samples_that_are_held_are_not_taken_from_the_version(tmp_path: Path) -> None:
+    store, asked = MemoryStore(), recipe(("one", "two", "one"), target=1)
+    before = ingest(asked, store, context(tmp_path)).manifest.read_lists()
+    found = trial(asked, before, store, tmp_path, Judging(elders=True))
+    (rule,) = found.rules
+    assert (rule.rule, rule.dropped, rule.of_version, rule.worst) == ("unique_keys", {"duplicate_key": 1}, 0, ())
+    assert (found.leaving, found.returning, found.moving, found.come, found.move) == (0, 0, 0, (), ())
