@@ -20,7 +20,7 @@ from stoker.storage.plain_file import open_plain
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 MAX_LINE = 1 << 20  # bytes
 _READ_SIZE = 1 << 16  # bytes
-_MAX_PIECES = 1 << 8  # reads of which lines are looked up at a time: 16 MB
+_MAX_READS = 1 << 8  # of which lines are looked up at a time: 16 MB, and a line
 _FEED = 1 << 10  # compressed bytes at once: zstd can make 32 MB of them
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SYNTAX = b'\t\r\n ",.:/?&={}[]0aZ'  # bytes that must mean the same in an encoding as in ASCII
@@ -106,15 +106,15 @@ def _numbered(cut: Iterable[tuple[list[AnyStr], bool]]) -> Iterator[tuple[int, A
 
 def _together(cut: Iterator[tuple[list[bytes], bool]], most: int) -> Iterator[tuple[list[bytes], set[int]]]:
     """Lines, about so many at a time of not too many reads; and the places of those not whole."""
-    pieces = 0
+    reads = 0
     lines, parts = list[bytes](), set[int]()
     for some, is_whole in cut:
         parts.update(() if is_whole else [len(lines)])
         lines += some
-        pieces += 1
-        if len(lines) >= most or pieces >= _MAX_PIECES:
+        reads += 1 + len(some[0]) // _READ_SIZE  # the first line alone may be of several
+        if len(lines) >= most or reads >= _MAX_READS:
             yield lines, parts
-            pieces, lines, parts = 0, [], set()
+            reads, lines, parts = 0, [], set()
     if lines:
         yield lines, parts
 

@@ -5,12 +5,12 @@ import io
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from stoker.pipelines.memory.rows_read import RowsRead, Settled, hashes_of_lines
+from stoker.pipelines.memory.rows_read import Flags, Hashes, Look, RowsRead, Settled, hashes_of_lines
 from stoker.pipelines.tables.list_lines import MAX_LINE, Line, read_lines
 from stoker.storage.versions.memory.outcomes import hashes_of
 
@@ -101,3 +101,20 @@ def test_lines_that_are_looked_up_are_those_that_are_read_but_for_known_ones(tmp
         assert [line.number for line in looked_up if line.is_known] == (known if keeps_known else [])
         left = [line for line in read if keeps_known or line.number not in known]
         assert [line._replace(written=0, is_known=False) for line in looked_up] == left
+
+
+def test_lines_that_are_looked_up_together_are_bounded_however_long_each_is(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Measuring(Look):
+        def __call__(self, lines: Sequence[bytes]) -> tuple[Hashes, Flags]:
+            sizes.append(sum(map(len, lines)))
+            return super().__call__(lines)
+
+    content = b"".join(b"%d" % (number % 10) * MAX_LINE + b"\n" for number in range(40))
+    with RowsRead(tmp_path / "lines", "s", Settled("s", hashes_of("s", ["known"]))) as rows_read:
+        look = Measuring(rows_read, 7)
+        read = [len(line.text) for line in read_lines(io.BytesIO(content), encoding="utf-8", look=look)]
+    assert read == [MAX_LINE] * 40
+    assert sum(sizes) == 40 * MAX_LINE
+    assert max(sizes) <= (16 << 20) + MAX_LINE
