@@ -71,17 +71,17 @@ def check_lists(patterns: tuple[str, ...], context: Context, *, column: str) -> 
 def _files(text: str, context: Context) -> list[tuple[Path, Fault]]:
     """What a path or glob names, each with why it is no video that can be read, or None; of links out the link.
 
-    Folders that match a pattern such as ``clips/*`` are no fault, as it says nothing about what is meant. Raises
-    RecipeError if there is no file that can be read.
+    Folders, and links to folders inside, are passed over. Raises RecipeError if there is no file that can be read.
     """
     found: dict[Path, Fault] = {}
     for path in context.matches(text):
         if context.leaves_root(path):
             found[_link_out(path, context)] = _OUTSIDE
-        elif path.is_file():
+        elif os.path.isfile(path):  # of Path it would raise PermissionError where the folder may not be entered
             found[path] = None
-        elif path.is_symlink() or not path.is_dir() or Path(text).name.strip("*"):
-            found[path] = "unreadable", describe_missing(path, "a link to nothing")
+        elif not os.path.isdir(path):
+            missing = "a link to nothing" if os.path.islink(path) else "its folder may not be entered"
+            found[path] = "unreadable", describe_missing(path, missing)
     if None in found.values():
         return list(found.items())
     context.glob(text)  # which says what to do about a way out

@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -244,7 +246,6 @@ def test_what_matches_and_cannot_be_read_is_rejected_and_the_rest_goes_on(tmp_pa
     assert told == {
         "file:clips/a.mp4": None,
         "file:clips/dangling.mp4": ("unreadable", "a link to nothing"),
-        "file:clips/deep.mp4": ("unreadable", "a folder"),
         "file:clips/link.mp4": outside,
         "file:clips/others": outside,
         "file:clips/pipe.mp4": ("unreadable", "a pipe"),
@@ -268,10 +269,40 @@ def test_what_matches_and_cannot_be_read_is_rejected_and_the_rest_goes_on(tmp_pa
         candidates(VideoFrames(videos="clips/others/private.mp4"), root)
 
 
-def test_folders_that_a_pattern_of_any_name_matches_are_no_faults(tmp_path: Path) -> None:
-    (tmp_path / "clips" / "deep").mkdir(parents=True)
+@pytest.mark.parametrize("pattern", ["clips/**/*", "clips/*", "clips/[ad]*", "clips/?*", "clips/*.mp4"])
+def test_folders_that_a_pattern_matches_are_passed_over(pattern: str, tmp_path: Path) -> None:
+    (tmp_path / "clips" / "deep.mp4").mkdir(parents=True)
+    (tmp_path / "clips" / "also.mp4").symlink_to("deep.mp4")
     film(tmp_path / "clips" / "a.mp4", [0])
-    assert reasons(VideoFrames(videos="clips/**/*"), tmp_path) == []
+    assert reasons(VideoFrames(videos=pattern), tmp_path) == []
+
+
+PLAN = """
+import sys
+from pathlib import Path
+from stoker.pipelines.source import Context
+from stoker.pipelines.sources.video_frames import VideoFrames
+from stoker.pipelines.web.client import Web
+root = Path(sys.argv[1])
+plan = VideoFrames(videos="*/*.mp4").partitions(Context(root=root, web=Web(), scratch=root))
+print([one.payload.get("refused") for one in plan])
+"""
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_rejected(tmp_path: Path) -> None:
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        film(tmp_path / name / "a.mp4", [0])
+    (tmp_path / "closed").chmod(0o444)
+    # The superuser enters every folder, unless it gives that right up.
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    try:
+        told = subprocess.run(
+            [*powerless, sys.executable, "-c", PLAN, tmp_path], check=True, capture_output=True, text=True
+        )
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert told.stdout == "[['unreadable', 'its folder may not be entered'], None]\n"
 
 
 def test_a_changed_file_is_another_partition_of_the_same_key(tmp_path: Path) -> None:
