@@ -99,6 +99,6 @@ def _lengthened(corpus: Corpus, identity: dict[str, Any]) -> Checkpoint | None: 
 
 
 def _length(identity: Mapping[str, Any]) -> tuple[float, ...]:  # Any: JSON values
-    """Epochs, steps at most, and evaluations without a better score at most."""
-    training = identity["training"]
-    return training["epochs"], training["max_steps"] or math.inf, training.get("patience", 0) or math.inf
+    """Epochs, steps at most, and evaluations without a better score at most; without end where nothing is said."""
+    training = identity.get("training", {})
+    return tuple(training.get(name) or math.inf for name in LENGTH)

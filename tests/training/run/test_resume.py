@@ -1,5 +1,6 @@
 """A run that ``resume`` finds nothing for says which run is nearest, and what is other about it."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,15 @@ def test_a_nearest_run_of_another_version_is_told_with_it(digits: Small) -> None
         digits, manifest=replace(digits.manifest, version=2, shards=(*shards[1:], shards[0]), content="0" * 64)
     )
     assert notes(other, CNN) == ("the nearest run, cnn-0001, has version = small@1 (now small@2)",)
+
+
+def test_a_run_that_says_nothing_of_its_training_is_told_and_not_resumed(digits: Small) -> None:
+    run(digits, "cnn", CNN, stop=after(1))
+    for path in [one.key for one in digits.store.list("small/runs/cnn-0001/") if one.key.endswith(".json")]:
+        info = json.loads(digits.store.read(path)) | {"identity": {"model": "cnn", "options": {}}}
+        digits.store.write(path, json.dumps(info).encode())
+    (told,) = notes(digits, CNN)
+    assert told.startswith("the nearest run, cnn-0001, has net = none (now ")
 
 
 def notes(small: Small, values: dict[str, Any]) -> tuple[str, ...]:
