@@ -20,6 +20,7 @@ MOST_FILES = 14  # in one folder: more are not taken in at a glance
 WHOLE = (
     ".",
     "system",
+    "system/explained",
     "system/kills",
     "system/nights",
     "system/old_store",

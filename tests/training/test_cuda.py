@@ -20,9 +20,9 @@ from stoker.training.run.train import Event
 from stoker.training.stream.stream import ShardStream
 from tests.training import corpora
 from tests.training.conftest import Small
-from tests.training.run import fsdp_rank
-from tests.training.run.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 from tests.training.run.small_runs import CNN, LSTM, after, run, weights
+from tests.training.run.steps import fsdp_rank
+from tests.training.run.steps.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA")
 

@@ -87,7 +87,7 @@ def test_a_plan_of_a_long_list_takes_little_memory_and_has_each_line(tmp_path: P
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 250 * LINES  # bytes; as Python's objects it is 600 to 900 a line
+    assert peak < 320 * LINES  # bytes, lines that are looked up too; as Python's objects it is 600 to 900 a line
     entries = [entry for partition in partitions for entry in partition.payload["urls"]]
     assert len(entries) == LINES
     if "refused" in entries[0]:

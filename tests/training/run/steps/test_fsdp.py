@@ -21,9 +21,9 @@ from stoker.training.run.steps.ranks import Ranks
 from stoker.training.trained.evaluate import evaluate
 from stoker.training.trained.export import export
 from stoker.training.trained.load import load_trained
-from tests.training.run import fsdp_rank
-from tests.training.run.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 from tests.training.run.small_runs import CNN, LSTM
+from tests.training.run.steps import fsdp_rank
+from tests.training.run.steps.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 
 STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
 ADAMW = {"optimiser": "adamw", "learning_rate": 0.0003}

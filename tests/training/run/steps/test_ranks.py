@@ -10,8 +10,8 @@ from stoker.storage.stores.store import Store
 from stoker.training.errors import TrainingError
 from stoker.training.run.steps.ranks import Ranks, backend_of, gpu_of, joined
 from tests.training.run import training_rank
-from tests.training.run.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 from tests.training.run.small_runs import CNN, LSTM
+from tests.training.run.steps.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 
 STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
