@@ -103,6 +103,10 @@ class Counting(MemoryStore):
         return super().read(key, start=start, size=size)
 
 
+class Killed(BaseException):
+    """As kill -9: nothing is tidied up."""
+
+
 class FailingCalls(MemoryStore):
     """A store whose n-th call of any kind fails: before it happens, or after it did and the answer was lost."""
 

@@ -199,7 +199,7 @@ def _disk_errors(context: TaskContext) -> Iterator[None]:
 def _partition(
     run: dict[str, Any],  # Any: JSON values
     partition: dict[str, Any],  # Any: JSON values
-    stretches: Sequence[dict[str, Any]] | None = None,  # Any: JSON values
+    stretches: Sequence[dict[str, Any]] = (),  # Any: JSON values
     number: int = 0,
 ) -> "dict[str, Any] | list[dict[str, Any]] | bool | State[Any]":  # Any: JSON values
     """The part of a partition, its stretches joined; or whether stretch ``number``, counted from 1, can be joined.
@@ -214,15 +214,14 @@ def _partition(
             raise IngestStopped("stopped before it began")
         with _disk_errors(context):
             read_it = partial(ingesting.ingest_stretch, number=number) if number else ingesting.ingest_partition
-            source_context = context.source_context()
             result = read_it(
                 context.recipe,
                 Partition(**partition),
                 context.store,
-                source_context if stretches is None else replace(source_context, may_cut=False),
+                context.source_context(),
                 stop=context.stop_requested,
                 progress=lambda read, kept: reporter.update(name, read, kept),
-                stretches=[Partition(**stretch) for stretch in stretches or ()],
+                stretches=[Partition(**stretch) for stretch in stretches],
             )
     except NotAtOnce as error:
         get_run_logger().info(str(error))

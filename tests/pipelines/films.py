@@ -5,6 +5,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
+
+from stoker.pipelines.sources import video_frames
+from stoker.pipelines.sources.video_frames import VideoFrames
+from stoker.pipelines.video import stretches
 
 TICK = Fraction(1, 1000)
 
@@ -12,6 +17,13 @@ TICK = Fraction(1, 1000)
 def level(number: int) -> int:
     """The grey that frame ``number`` is painted in, apart enough to survive any codec."""
     return 20 + number % 27 * 8
+
+
+def cut_short_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have films of a few seconds read in stretches of two."""
+    monkeypatch.setattr(stretches, "_LEAST_TIMES", 1)
+    monkeypatch.setattr(video_frames, "_LEAST_CUT", 1)
+    monkeypatch.setattr(VideoFrames, "stretch_s", 2.0)
 
 
 def film(

@@ -13,16 +13,15 @@ from stoker.pipelines.errors import NotAtOnce
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import parse
 from stoker.pipelines.source import Context
-from stoker.pipelines.sources import video_frames
-from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.stages.ingest import ingest_partition, ingest_stretch, plan
 from stoker.pipelines.stages.reading import segments as sealing
-from stoker.pipelines.video import stretches as cutting
 from stoker.pipelines.web.downloads import claim
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.memory.tombstones import add_tombstones
+from tests.fakes import Killed
+from tests.pipelines.films import cut_short_films
 from tests.pipelines.video.decoding.test_run_decoder import CLOSED, moving
 from tests.site import FAST, Reply, Site
 
@@ -30,15 +29,9 @@ STRETCHES, FRAMES = 5, 50
 WEB = replace(FAST, robots=False)
 
 
-class Killed(BaseException):
-    """As kill -9: nothing is tidied up."""
-
-
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "_LEAST_TIMES", 1)
-    monkeypatch.setattr(video_frames, "_LEAST_CUT", 1)
-    monkeypatch.setattr(VideoFrames, "stretch_s", 2.0)
+    cut_short_films(monkeypatch)
     monkeypatch.setattr(sealing.Segments, "seal_if_due", sealing.Segments.seal)
 
 

@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 _FULL = 1 << 20  # bytes; a disk with less room takes neither a database nor a log
 READY_S = 300.0  # a new database takes 100 s on a machine that is busy
-_TOLD_S = 10.0  # of waiting, after which it is told
+_FIRST_NOTE_S = 10.0  # of waiting, after which it is told
 _FLUSH_S = 2  # for each kind of pending reports
 _STOP_S = 4  # for a temporary server to end
 # A temporary server that was killed does not come back: each request waits 6 s for it, and not a minute.
@@ -284,15 +284,14 @@ class Waiting:
 
     def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._what, self._clock = what, clock
-        self._began, self._next = clock(), _TOLD_S
+        self._began, self._next = clock(), _FIRST_NOTE_S
 
     def go_on(self) -> None:
         """Called again and again while the wait lasts."""
         waited = self._clock() - self._began
         if waited >= self._next:
             note(f"still waiting for {self._what}, for {waited:.0f} s")
-            self._next *= 2
-            while self._next <= waited:  # it was not called for long
+            while self._next <= waited:  # more than once if it was not called for long
                 self._next *= 2
 
 

@@ -215,6 +215,7 @@ class VideoFrames(Source):
             "group": key,
         }
         bare = Sample(key, {}, record)
+        stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
         if "refused" in payload:
             yield Candidate(bare, Rejected(*payload["refused"]))
         elif "path" in payload:
@@ -225,20 +226,19 @@ class VideoFrames(Source):
                 yield Candidate(bare, Rejected("too_large", f"{path.stat().st_size} bytes"))
                 return
             measures = {"fetched_at": timestamp(context.now())}
-            stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
             yield from self._frames(path, key, record | {"sha256": partition.fingerprint}, measures, stretch)
         elif context.is_forgotten({**record, "key": key}):
-            if _STRETCH in payload:
+            if stretch is not None:
                 raise NotAlone("it was forgotten")
             discard(context.downloads, payload["url"])
             yield Candidate(bare, FORGOTTEN)
         else:
-            sha256, measures = (payload.get(_HELD, {}).get(name, "") for name in ("sha256", "measures"))
-            stretch = Stretch.from_json(payload[_STRETCH]) if _STRETCH in payload else None
-            with held(context.downloads, payload["url"], sha256) as download:
-                if download is not None:
-                    yield from self._frames(download, key, record | {"sha256": sha256}, measures, stretch)
-                    return
+            if _HELD in payload:
+                sha256, measures = payload[_HELD]["sha256"], payload[_HELD]["measures"]
+                with held(context.downloads, payload["url"], sha256) as download:
+                    if download is not None:
+                        yield from self._frames(download, key, record | {"sha256": sha256}, measures, stretch)
+                        return
             if stretch is not None:
                 raise NotAlone("what was downloaded is not there any more")
             yield from self._fetch(partition, bare, context)

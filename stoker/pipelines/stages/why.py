@@ -7,7 +7,7 @@ made has no lookups: the records of all its parts are read then.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -105,6 +105,12 @@ class Drops:
     def __init__(self, decided: pa.Table) -> None:
         self._table = decided.filter(pc.equal(decided["action"], "drop"))
 
+    @classmethod
+    def of_version(cls, store: Store, manifest: Manifest) -> Self:
+        """Those of a version. Raises StorageError."""
+        decisions = manifest.decisions
+        return cls(verified_table(store, decisions.key, DECISIONS, sha256=decisions.sha256))
+
     def of(self, part: str, key: str) -> Mapping[str, Any] | None:  # Any: Parquet values
         """The drop of a sample, the last if there are several."""
         found = [row for row in self._of_key(key) if row["part"] == part]
@@ -185,8 +191,7 @@ class Search:
 
     @cached_property
     def _drops(self) -> Drops:
-        decisions = self._manifest.decisions
-        return Drops(verified_table(self._store, decisions.key, DECISIONS, sha256=decisions.sha256))
+        return Drops.of_version(self._store, self._manifest)
 
     @cached_property
     def _reasons(self) -> Mapping[str, Reason]:

@@ -148,9 +148,7 @@ def _of_pattern(text: str, path: Path, root: Path, notes: FileNotes) -> Partitio
 
 def _unusable(path: Path, fault: tuple[str, str], root: Path) -> Partition:
     """The partition of a file that cannot be read, by the name that it would have if it could."""
-    within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
-    name = path.name if os.pardir in within.parts else within.as_posix()
-    return _refused(f"file:{clean_name(name)}", {}, fault[1], reason=fault[0])
+    return _refused(_file_url(path, _within(path, root)), {}, fault[1], reason=fault[0])
 
 
 def _remote(text: str, record: Record) -> Partition:
@@ -169,15 +167,21 @@ def _refused(text: str, record: Record, detail: str, *, reason: str = "bad_url")
 def _local(path: Path, record: Record, root: Path, notes: FileNotes) -> Partition:
     """A file's partition. Its URL, which goes into records, names no folder outside the recipe's. Raises OSError."""
     sha256 = notes.of("sha256", [path], partial(_sha256, path))
-    within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
-    if os.pardir in within.parts or within.is_absolute():
-        url, location = f"file:{clean_name(path.name)}", os.path.abspath(path)
-        identity = f"{url}#{sha256}"  # two files outside may have the same name
-    else:
-        url, location = f"file:{clean_name(within.as_posix())}", str(within)
-        identity = url
+    within = _within(path, root)
+    url, location = _file_url(path, within), os.path.abspath(path) if within is None else str(within)
+    identity = f"{url}#{sha256}" if within is None else url  # two files outside may have the same name
     payload = {"identity": identity, "url": url, "path": location, "record": record}
     return Partition(_name(identity), payload, fingerprint=sha256)
+
+
+def _within(path: Path, root: Path) -> Path | None:
+    """A path as it is inside the recipe's folder; None if it is not."""
+    within = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
+    return None if os.pardir in within.parts or within.is_absolute() else within
+
+
+def _file_url(path: Path, within: Path | None) -> str:
+    return f"file:{clean_name(path.name if within is None else within.as_posix())}"
 
 
 def _sha256(path: Path) -> str:

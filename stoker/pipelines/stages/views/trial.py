@@ -17,11 +17,9 @@ from stoker.pipelines.stages.raw_part import kept_columns, read_sample
 from stoker.pipelines.stages.views import view
 from stoker.pipelines.stages.views.curate_again import decide
 from stoker.pipelines.stages.why import Drops
-from stoker.storage.shards.kinds import DECISIONS
 from stoker.storage.shards.row_checksum import CRC32C
 from stoker.storage.stores.store import Store
 from stoker.storage.versions.manifest import Manifest
-from stoker.storage.versions.verified import verified_table
 
 _EXAMPLES = 3  # of each rule, worst and borderline ones each
 _EXCERPT = 160  # characters
@@ -203,8 +201,7 @@ class _Reader:
         coming = kept.filter(pc.invert(pc.is_in(kept["key"], value_set=self._held["key"])))
         if not coming.num_rows:
             return
-        stored = self._before.decisions
-        drops = Drops(verified_table(self._store, stored.key, DECISIONS, sha256=stored.sha256))
+        drops = Drops.of_version(self._store, self._before)
         for row in _first_by_key(coming):
             drop = drops.of(row["part"], row["key"]) or {"key": row["key"], "witness": ""}
             yield self._example(row["part"], drop, self._stays(drop))

@@ -28,16 +28,12 @@ from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.memory.ledger import Ledger, create_head
 from stoker.storage.versions.memory.plans import PARTITIONS, create_plan
 from stoker.storage.versions.memory.tombstones import add_tombstones
-from tests.fakes import context, recipe
+from tests.fakes import Killed, context, recipe
 from tests.site import FAST, Reply, Site
 from tests.system.old_store.inputs import picture
 
 CORPUS = "words"
 WORDS = 40
-
-
-class Killed(BaseException):
-    """As kill -9: nothing is tidied up."""
 
 
 OFFERED: list[Callable[[], Candidate]] = []

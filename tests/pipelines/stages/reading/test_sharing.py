@@ -16,7 +16,6 @@ from stoker.pipelines.memory.known import NOTHING_AGAIN, Again
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
-from stoker.pipelines.sources import video_frames
 from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.stages import publish
 from stoker.pipelines.stages.forgetting.forget import forget
@@ -28,14 +27,13 @@ from stoker.pipelines.stages.remembering.counting import count_remembered
 from stoker.pipelines.stages.remembering.read_rounds import ReadRounds
 from stoker.pipelines.stages.unchanged import find_unchanged
 from stoker.pipelines.stages.why import find_lineages
-from stoker.pipelines.video import stretches as cutting
 from stoker.storage.errors import StorageUnavailable
 from stoker.storage.stores.store import Store
 from stoker.storage.verification.verify import verify
 from stoker.storage.versions.memory.ledger import newest_head
 from stoker.storage.versions.version import Version
 from tests.fakes import FailingCalls
-from tests.pipelines.films import film
+from tests.pipelines.films import cut_short_films, film
 from tests.pipelines.video.decoding.test_run_decoder import CLOSED, moving
 from tests.site import FAST, Reply, Site
 
@@ -423,9 +421,7 @@ def test_behind_a_long_film_each_has_a_part_of_its_own(
 def test_a_long_film_in_a_shared_part_is_read_at_once_and_sent_once(
     clips: Clips, bodies: list[bytes], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cutting, "_LEAST_TIMES", 1)
-    monkeypatch.setattr(video_frames, "_LEAST_CUT", 1)
-    monkeypatch.setattr(VideoFrames, "stretch_s", 2.0)
+    cut_short_films(monkeypatch)
 
     def by_many(recipe: Recipe, partition: Partition, store: Store, context: Context, **options: Any) -> Ingested:
         return ingest_partition(recipe, partition, store, replace(context, may_cut=True), **options)

@@ -10,32 +10,24 @@ import pytest
 from stoker.pipelines.partition import Partition
 from stoker.pipelines.recipe import Recipe, parse
 from stoker.pipelines.source import Context
-from stoker.pipelines.sources import video_frames
-from stoker.pipelines.sources.video_frames import VideoFrames
 from stoker.pipelines.stages.ingest import cut, ingest_partition, ingest_stretch, part_digest, plan
 from stoker.pipelines.stages.reading import segments as sealing
-from stoker.pipelines.video import stretches as cutting
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.memory.tombstones import add_tombstones
+from tests.fakes import Killed
 from tests.fakes import context as fake_context
-from tests.pipelines.films import film
+from tests.pipelines.films import cut_short_films, film
 from tests.pipelines.video.decoding.test_run_decoder import CLOSED, OPEN, moving
 
 STRETCHES = 5
 
 
-class Killed(BaseException):
-    """As kill -9: nothing is tidied up."""
-
-
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "_LEAST_TIMES", 1)
-    monkeypatch.setattr(video_frames, "_LEAST_CUT", 1)
-    monkeypatch.setattr(VideoFrames, "stretch_s", 2.0)
+    cut_short_films(monkeypatch)
     monkeypatch.setattr(sealing.Segments, "seal_if_due", sealing.Segments.seal)
 
 
