@@ -34,7 +34,7 @@ from stoker.storage.versions.memory.outcomes import hash_of
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 NONE: Hashes = np.zeros(0, np.uint64)
-LINES = 1 << 16  # that are looked up at a time: each look reads the whole file
+LINES = 1 << 17  # that are looked up at a time: each look reads the whole file
 _STAMP = 16  # hex digits
 _WAITING = 1 << 14  # rows in memory that are still to be written
 _FEW = 1 << 10  # lines, where none is looked up
@@ -381,9 +381,11 @@ def _find(path: Path, hashes: Hashes) -> tuple[npt.NDArray[np.intp], Hashes]:
     order = np.argsort(hashes)
     wanted = hashes[order]
     places, rows, begin = [np.zeros(0, np.intp)], [np.zeros((0, _COLUMNS), np.uint64)], 0
+    # Each slice is read into the same memory: new memory costs as much as reading. Of no hashes none is read.
+    into = np.empty((_SLICE * bool(len(wanted)), _COLUMNS), np.uint64)
     with path.open("rb") if path.is_file() else io.BytesIO() as file:
-        while begin < len(wanted) and (read := file.read(_SLICE * _ROW)):
-            some = np.frombuffer(read, np.uint64, len(read) // _ROW * _COLUMNS).reshape(-1, _COLUMNS)
+        while begin < len(wanted) and (count := (file.readinto(into.data) or 0) // _ROW):
+            some = into[:count]
             here = np.ascontiguousarray(some[:, 0])
             end = int(np.searchsorted(wanted, here[-1], side="right"))
             at = np.minimum(np.searchsorted(here, wanted[begin:end]), len(here) - 1)  # a damaged file may be unsorted
