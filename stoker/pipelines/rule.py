@@ -273,17 +273,12 @@ def drop_near_duplicates(rows: pa.Table, pairs: pa.Table) -> pa.Table:
     named = pa.chunked_array([*pairs["key"].chunks, *pairs["witness"].chunks], rows.schema.field("key").type)
     rows = rows.select(["key", "label"]).filter(pc.is_in(rows["key"], value_set=named))
     label_of = dict(zip(rows["key"].to_pylist(), labels_of(rows), strict=True))
-    return decisions(
-        Decision(
-            key,
-            "drop",
-            "label_conflict" if differ(label_of[key], label_of[witness]) else "near_duplicate",
-            witness=witness,
-            similarity=similarity,
-            verified=verified,
-        )
-        for key, witness, similarity, verified in zip(*(pairs[name].to_pylist() for name in PAIRS.names), strict=True)
-    )
+    ends = zip(pairs["key"].to_pylist(), pairs["witness"].to_pylist(), strict=True)
+    values = ["label_conflict" if differ(label_of[key], label_of[other]) else "near_duplicate" for key, other in ends]
+    columns = {name: pairs[name] for name in PAIRS.names}
+    columns |= {"action": pa.repeat("drop", len(values)), "value": pa.array(values, pa.string())}
+    columns |= {"detail": pa.repeat("", len(values))}
+    return pa.table({name: columns[name] for name in DECISIONS.names}, schema=DECISIONS)
 
 
 READ_BY_KEEP: Mapping[str, tuple[str, ...]] = {  # columns that an option ``keep`` of a rule reads

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
-from stoker.pipelines.rule import DECISIONS, Decision, decisions
+from stoker.pipelines.rule import ALWAYS, DECISIONS, Decision, decisions
 from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.elders.grouping import groups_of
 from stoker.pipelines.stages.elders.history import remembered
@@ -32,7 +32,7 @@ from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_
 from stoker.pipelines.stages.scratch import folder_in
 from stoker.pipelines.stages.splits import split_of
 from stoker.pipelines.tables.deciding.by_group import by_group, ends_of, types_by_group
-from stoker.pipelines.tables.deciding.decisions import columns_of, decide
+from stoker.pipelines.tables.deciding.decisions import columns_of, decide, rows_of
 from stoker.pipelines.tables.deciding.kept_pairs import HASH, QUALITY, KeptPairs
 from stoker.pipelines.tables.deciding.tools import Tools
 from stoker.storage.errors import CorruptShard, NotFound
@@ -44,11 +44,11 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Decisions, Manifest, Part, load_manifest
 from stoker.storage.versions.measured.pairs import put_pairs
-from stoker.storage.versions.verified import put, verified_table
+from stoker.storage.versions.verified import put, reads_at_once, verified_table
 
 _log = logging.getLogger(__name__)
 
-_READS = 8  # samples, or records of parts, that are read at a time
+_READS = 8  # samples that are read at a time
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
 TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
@@ -222,7 +222,10 @@ def decide_about(
     """Decide about all samples of the parts, and store nothing; see ``decide_against``. Raises as ``curate``."""
     names = {name for rule in recipe.rules for name in columns_of(rule)} | {*FETCHED}
     parts = [part for part in parts if part.grouped]
-    samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
+    with ThreadPoolExecutor(1, thread_name_prefix="stoker-elders") as beside:
+        reading = beside.submit(remembered, store, before)
+        samples, of_several_types, known = _load(parts, store, names | (forgotten.columns if forgotten else set()))
+    held = reading.result()
     of_pairs = _of_pairs(samples)
     pairs = KeptPairs(store, recipe.corpus, before.pairs if before else (), parts, of_pairs)
     taken_out = samples.slice(0, 0)
@@ -230,8 +233,8 @@ def decide_about(
         is_out = pa.array(forgotten.rows(samples))
         taken_out, samples = samples.filter(is_out), samples.filter(pc.invert(is_out))
     elders_stay = before is not None and has_rules_of(recipe, before) and judging == AS_INGEST
-    placed = place(samples, remembered(store, before), recipe.splits, by_age=not elders_stay)
-    del samples, of_pairs  # which in another order are a copy
+    placed = place(samples, held, recipe.splits, by_age=not elders_stay)
+    del samples, of_pairs, held  # which in another order are a copy
     if judging.resplit:
         placed = placed.as_newcomers()
     read = _reader(placed.samples, parts, store)
@@ -321,7 +324,8 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
         except DamagedParts as error:
             return error
 
-    with ThreadPoolExecutor(_READS, thread_name_prefix="stoker-records") as threads:
+    at_once = reads_at_once(store, parts[0].records) if parts else 1
+    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-records") as threads:
         for part, found in zip(parts, threads.map(read, parts), strict=True):
             if isinstance(found, DamagedParts):
                 damages.append(found)
@@ -365,7 +369,7 @@ def _decide(
     moved = np.zeros(count, np.bool_)
 
     def taken(decided: pa.Table, name: str) -> pa.Table:
-        rows = pc.index_in(decided["key"], value_set=samples["key"]).to_numpy().astype(np.int64)
+        rows = rows_of(decided["key"], samples["key"])
         codes = pc.fill_null(pc.index_in(decided["value"], value_set=splits), UNKNOWN).to_numpy()
         decided, rows = _allowed(decided, rows, placed, codes != split[rows], elders_stay)
         is_drop = pc.equal(decided["action"], "drop").to_numpy()
@@ -375,24 +379,27 @@ def _decide(
         return _as_stored(decided, samples["part"].take(pa.array(rows)), name)
 
     for rule in recipe.rules:
-        kept = samples if is_kept.all() else samples.filter(pa.array(is_kept))
+        wanted = {*ALWAYS, *columns_of(rule)}
+        read = samples.select([name for name in samples.column_names if name in wanted])
+        kept = read if is_kept.all() else read.filter(pa.array(is_kept))
         kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
         tools = partial(asking, name_of(rule))
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
-    narrow = samples.select(["key", "group", "content_sha256"]).filter(pa.array(is_kept))
+    narrow = samples.select(["key", "part", "group", "content_sha256"]).filter(pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
     # All that the parent holds is among the samples where those are judged: what was dropped of it binds nobody.
     held, is_elder = None if judging.elders else placed.held, placed.is_elder[is_kept]
     copies = one_split.decide(narrow, split[is_kept], is_elder, fixed[is_kept], held, list(recipe.splits))
     tables.append(taken(decisions(copies), LAST_RULE))
     if judging.mend_leaks:
-        narrow = samples.select(["key", "content_sha256"]).filter(pa.array(is_kept))
-        mended = one_split.mend(narrow, split[is_kept], list(recipe.splits.values()))
+        still = samples.select(["key", "content_sha256"]).filter(pa.array(is_kept))
+        mended = one_split.mend(still, split[is_kept], list(recipe.splits.values()))
         tables.append(taken(decisions(mended), LAST_RULE))
     stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
     chosen = pa.array(stay)
     tables.append(_that_stay(samples.take(chosen), splits.take(pa.array(split[stay])), placed.former.take(chosen)))
-    kept = samples.select(["key", "part", "group", "content_sha256"]).filter(pa.array(is_kept))
+    if len(kept := narrow) > is_kept.sum():
+        kept = samples.select(narrow.column_names).filter(pa.array(is_kept))
     leaks = one_split.count_torn(kept, split[is_kept])
     return pa.concat_tables(tables), leaks, kept.append_column("split", splits.take(pa.array(split[is_kept])))
 

@@ -141,9 +141,9 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         samples = INDEX.check(table.filter(pc.is_null(table["reason"])), names)
     except (CorruptShard, pa.ArrowException, OSError, ValueError) as error:
         raise DamagedParts(f"{store.url}/{part.records}: {error}", [part]) from error
-    reasons = Counter(table["reason"].to_pylist())
+    reasons = {one["values"]: one["counts"] for one in table["reason"].value_counts().to_pylist()}
     kept = reasons.pop(None, 0)
-    if (table.num_rows, kept, dict(reasons)) != (part.read, part.kept, dict(part.rejected)):
+    if (table.num_rows, kept, reasons) != (part.read, part.kept, dict(part.rejected)):
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
         )

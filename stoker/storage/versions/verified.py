@@ -7,6 +7,7 @@ the way. Price: the whole object is read and hashed, also for a few bytes of it.
 
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _CHUNK = 2**20  # bytes hashed at a time
+_READS = 8  # at once, each of which waits for a server
 
 
 def second_read(read: Callable[[], T]) -> T:
@@ -35,6 +37,11 @@ def second_read(read: Callable[[], T]) -> T:
     except CorruptShard as error:
         _log.info("%s; read once more", error)
         return read()
+
+
+def reads_at_once(store: Store, key: str) -> int:
+    """How many threads are to read such objects: a core each where they are files here, since no more is gained."""
+    return _READS if store.path(key) is None else min(_READS, os.cpu_count() or 1)
 
 
 def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryview:

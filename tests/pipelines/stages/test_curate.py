@@ -22,6 +22,7 @@ from stoker.pipelines.rules.near_duplicate_images import NearDuplicateImages
 from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
 from stoker.pipelines.source import Candidate, Context, Source
 from stoker.pipelines.stages.curate import curate, decide_against
+from stoker.pipelines.stages.elders.placing import Placed, place
 from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.why import find_lineages
@@ -160,7 +161,14 @@ def test_only_what_rules_name_is_kept_of_the_records(tmp_path: Path, monkeypatch
         seen.append(samples.column_names)
         return decide(rule, samples, *others)
 
+    def placing(samples: pa.Table, *others: Any, **more: Any) -> Placed:
+        seen.append(samples.column_names)
+        return place(samples, *others, **more)
+
     monkeypatch.setattr("stoker.pipelines.stages.curate.decide", spy)
+    monkeypatch.setattr("stoker.pipelines.stages.curate.place", placing)
     ingest(recipe(Alike(), "alike", (NearDuplicateTexts(),)), MemoryStore(), context(tmp_path))
-    ((*columns,),) = seen
-    assert set(columns) == {*ALWAYS, "start", "stop", "crc32c", "content_sha256", "minhash", "label"}
+    in_memory, given = map(set, seen)
+    read = {"minhash", "label"}
+    assert in_memory == {"key", "group", "part", "start", "stop", "crc32c", "content_sha256", *read}
+    assert given == {*ALWAYS, *read}

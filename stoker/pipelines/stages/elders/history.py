@@ -20,13 +20,12 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.storage.versions.masks.mask import Masks
-from stoker.storage.versions.verified import verified_table, verified_view
+from stoker.storage.versions.verified import reads_at_once, verified_table, verified_view
 
 _log = logging.getLogger(__name__)
 
 HELD = pa.schema([(name, pa.string()) for name in ("key", "group", "content_sha256", "sha256", "split")])
 REMEMBERED = pa.schema([*HELD, ("is_held", pa.bool_()), ("since", pa.int64())])
-_THREADS = 8  # that read indexes
 
 
 def remembered(store: Store, parent: Manifest | None) -> pa.Table:
@@ -54,8 +53,10 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
     np.minimum.at(since, numbers, rows)
     # Numbers rise from the first row on: a key's first row is where its number is greater than all before it.
     firsts = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0)
-    columns = [all_rows[name].take(pa.array(firsts)) for name in HELD.names]
-    return pa.table([*columns, pa.array(is_held[firsts]), pa.array(since[numbers[firsts]])], schema=REMEMBERED)
+    if count < len(rows):
+        all_rows = all_rows.take(pa.array(firsts))
+    columns = [*all_rows.columns, pa.array(is_held[firsts]), pa.array(since[numbers[firsts]])]
+    return pa.table(columns, schema=REMEMBERED)
 
 
 def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shard]]]:
@@ -76,7 +77,9 @@ def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shar
 def _read(store: Store, shards: Sequence[Shard], tables: dict[str, pa.Table]) -> list[str]:
     """Read what shards hold, as far as it is not read yet; their identities."""
     wanted = [shard for shard in shards if shard.identity not in tables]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="stoker-elders") as threads:
+    if not wanted:
+        return [shard.identity for shard in shards]
+    with ThreadPoolExecutor(reads_at_once(store, wanted[0].index), thread_name_prefix="stoker-elders") as threads:
         for shard, table in zip(wanted, threads.map(partial(_held_in, store), wanted), strict=True):
             tables[shard.identity] = table
     return [shard.identity for shard in shards]

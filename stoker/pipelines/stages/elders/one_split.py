@@ -17,6 +17,8 @@ from stoker.pipelines.rule import Decision, numbered
 
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+_HEX = 64  # digits of a SHA-256
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass
@@ -43,6 +45,8 @@ def decide(
         held: what the parent holds, with its splits in ``code``; None: the elders among the samples, and no more.
         splits: their names.
     """
+    if not _may_be_torn(samples, split, held):
+        return []
     numbers, count = numbered(samples["content_sha256"])
     torn = np.flatnonzero(_torn(numbers, count, split, samples, held))
     if not torn.size:
@@ -73,6 +77,8 @@ def decide(
 
 def count_torn(samples: pa.Table, split: Codes) -> int:
     """How many contents lie in several splits: only elders do, as an earlier release left them."""
+    if not _may_be_torn(samples, split, None):
+        return 0
     numbers, count = numbered(samples["content_sha256"])
     return int(_torn(numbers, count, split, samples, None).sum())
 
@@ -99,6 +105,35 @@ def mend(samples: pa.Table, split: Codes, shares: Sequence[float]) -> list[Decis
         for row, key in zip(torn.tolist(), keys, strict=True)
         if split[row] != stays[int(numbers[row])][1]
     ]
+
+
+def _may_be_torn(samples: pa.Table, split: Codes, held: pa.Table | None) -> bool:
+    """Whether some content may lie in several splits: that none does is told from the ends of the hashes."""
+    marks, splits = [_marks(samples["content_sha256"])], [split]
+    if held is not None:
+        marks.append(_marks(held["content_sha256"]))
+        splits.append(held["code"].to_numpy())
+    if any(one is None for one in marks):
+        return True
+    mark, code = np.concatenate([one for one in marks if one is not None]), np.concatenate(splits)
+    order = np.argsort(mark)
+    mark, code = mark[order], code[order]
+    return bool(((mark[1:] == mark[:-1]) & (code[1:] != code[:-1])).any())
+
+
+def _marks(contents: pa.ChunkedArray) -> npt.NDArray[np.uint64] | None:
+    """64 bits of each hash, by which different ones may be alike; None unless all are there and of the usual length."""
+    lengths = pc.min_max(pc.binary_length(contents)).as_py()
+    if contents.type != pa.string() or contents.null_count or (lengths["min"], lengths["max"]) != (_HEX, _HEX):
+        return None if len(contents) else np.zeros(0, np.uint64)
+    found = []
+    for chunk in contents.chunks:
+        _, offsets, digits = chunk.buffers()
+        start = int(np.frombuffer(offsets, np.int32)[chunk.offset])
+        rows = np.frombuffer(digits, np.uint8, len(chunk) * _HEX, start).reshape(-1, _HEX)
+        words = np.ascontiguousarray(rows[:, -16:]).view(np.uint64)
+        found.append(words[:, 0] ^ (words[:, 1] * _MIX))
+    return np.concatenate(found)
 
 
 def _torn(numbers: Codes, count: int, split: Codes, samples: pa.Table, held: pa.Table | None) -> Flags:

@@ -6,7 +6,8 @@ whatever recipe and release gave it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,9 +73,25 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
         splits: the recipe's.
         by_age: those that a version held come in the order of the first one that did, then of a hash of the key.
     """
-    names = pa.array(list(splits), pa.string())
-    held = held.append_column("code", pc.fill_null(pc.index_in(held["split"], value_set=names), UNKNOWN))
-    held = held.filter(pc.greater_equal(held["code"], 0))
+    with ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes") as beside:
+        # Python's hashing and Arrow's joins take about as long, and run side by side.
+        groups = samples["group"].unique()
+        naming = beside.submit(lambda: codes_of(groups.to_pylist(), splits))
+        aging = beside.submit(lambda: hashes_of("", samples["key"].to_pylist()) if by_age and held.num_rows else None)
+        return _place(samples, held, list(splits), groups, naming.result, aging.result)
+
+
+def _place(
+    samples: pa.Table,
+    held: pa.Table,
+    splits: Sequence[str],
+    groups: pa.Array,
+    split_by_name: Callable[[], Codes],
+    hashes: Callable[[], npt.NDArray[np.uint64] | None],
+) -> Placed:
+    """See ``place``. ``split_by_name``: gives that of each of the groups; ``hashes``: of keys, where age counts."""
+    code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(splits, pa.string())), UNKNOWN)
+    held = _only(held.append_column("code", code), pc.greater_equal(code, 0))
     place_in_held = pc.index_in(samples["key"], value_set=held["key"])
     known = pc.is_valid(place_in_held).to_numpy()
     same = pc.equal(held["content_sha256"].take(place_in_held), samples["content_sha256"])
@@ -98,13 +115,13 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     rank = np.where(is_elder, 0, np.where(is_bound, 1, 2))
     order = np.argsort(rank, kind="stable")
     order = order[is_chosen[order]]
-    by_name, split = _by_group(samples, held, splits)
+    by_name, split = _by_group(samples, held, groups, split_by_name)
     since = np.full(samples.num_rows, NEVER)
     if held.num_rows:
         split = np.where(before >= 0, held["code"].to_numpy()[before], split)
         since = np.where(before >= 0, held["since"].to_numpy()[before], since)
-    if by_age:
-        order = _sorted_by_age(order, samples, since)
+    if (hashed := hashes()) is not None:
+        order = _sorted_by_age(order, hashed, since)
     former = pc.if_else(
         pa.array(is_elder & ~known), held["key"].take(pa.array(origin, pa.int64(), mask=origin < 0)), ""
     )
@@ -117,8 +134,13 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
         split=split[order],
         by_name=by_name[order],
         former=pc.fill_null(former, "").take(pa.array(order)),
-        held=held.filter(held["is_held"]),
+        held=_only(held, held["is_held"]),
     )
+
+
+def _only(table: pa.Table, counts: pa.ChunkedArray) -> pa.Table:
+    """The rows that count; not copied where all do."""
+    return table if pc.all(counts).as_py() else table.filter(counts)
 
 
 def _taken(samples: pa.Table, order: Codes) -> pa.Table:
@@ -166,21 +188,21 @@ def _rank(numbers: Codes) -> Codes:
     return np.arange(len(numbers)) - np.repeat(starts, lengths)
 
 
-def _by_group(samples: pa.Table, held: pa.Table, splits: Mapping[str, float]) -> tuple[Codes, Codes]:
+def _by_group(
+    samples: pa.Table, held: pa.Table, groups: pa.Array, split_by_name: Callable[[], Codes]
+) -> tuple[Codes, Codes]:
     """Of each sample the split by its group's name, and that of the group's elders, where it has any."""
-    groups = samples["group"].unique()
-    by_name = codes_of(groups.to_pylist(), splits)
     numbers = pc.index_in(samples["group"], value_set=groups).to_numpy().astype(np.int64)
     own = pc.fill_null(pc.index_in(held["group"], value_set=groups), -1).to_numpy()
-    of_elders = by_name.copy()
     # Written last to first, so that the first elder's is what remains.
     members = np.flatnonzero(own >= 0)[::-1]
+    by_name = split_by_name()
+    of_elders = by_name.copy()
     of_elders[own[members]] = held["code"].to_numpy()[members]
     return (by_name[numbers], of_elders[numbers]) if len(groups) else (numbers, numbers)
 
 
-def _sorted_by_age(order: Codes, samples: pa.Table, since: Codes) -> Codes:
+def _sorted_by_age(order: Codes, hashes: npt.NDArray[np.uint64], since: Codes) -> Codes:
     """The order, in which those that a version held come first, with those sorted by age and a hash of the key."""
     known = order[since[order] < NEVER]
-    keys = samples["key"].take(pa.array(known)).to_pylist()
-    return np.concatenate([known[np.lexsort((hashes_of("", keys), since[known]))], order[len(known) :]])
+    return np.concatenate([known[np.lexsort((hashes[known], since[known]))], order[len(known) :]])

@@ -33,9 +33,8 @@ from stoker.storage.versions.manifest import Manifest, Mask, Shard
 from stoker.storage.versions.masks import mask as masking
 from stoker.storage.versions.masks.mask import BoolArray, Masks
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
-from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.verified import reads_at_once, verified_table
 
-_THREADS = 8  # that read indexes
 _PLACE = ("key", "part", "split")  # what a stored and a wanted sample are compared by
 
 
@@ -76,7 +75,8 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="stoker-indexes") as threads:
+    at_once = reads_at_once(store, before.shards[0].index) if before.shards else 1
+    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-indexes") as threads:
         indexes = list(threads.map(partial(_index_of, store), before.shards))
     stored = pa.concat_tables([kept.select(_PLACE).slice(0, 0), *indexes])
     # Of all shards at once: for each the wanted keys would be made a table to look them up in. No two have one key.

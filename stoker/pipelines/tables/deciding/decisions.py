@@ -6,6 +6,8 @@ A rule may be a plug-in's. What is wrong with its decisions is told in one line 
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -64,6 +66,19 @@ def decide(
     return decided
 
 
+def rows_of(keys: pa.ChunkedArray, all_keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """The rows of some keys among all, each of which is there once; -1: it is not.
+
+    >>> rows_of(pa.chunked_array([["c", "x"]]), pa.chunked_array([["a", "b", "c"]]))
+    array([ 2, -1])
+    """
+    # Not looked up one by one: of all keys a table would be made, which costs more than to find them in one of the few.
+    there = np.flatnonzero(pc.is_in(all_keys, value_set=keys).to_numpy())
+    places = pc.index_in(keys, value_set=all_keys.take(pa.array(there)))
+    found = pc.fill_null(places, -1).to_numpy().astype(np.int64)
+    return np.where(found < 0, -1, there[found]) if len(there) else found
+
+
 def _rows_for(rule: Rule, records: pa.Table, known: Collection[str]) -> pa.Table:
     """The rows that a rule is given: of what it reads it needs some columns, others are null where there are none."""
     there, rows = set(records.column_names), records.select(ALWAYS)
@@ -93,7 +108,7 @@ def _checked(rule: str, result: object, rows: pa.Table, splits: Collection[str])
     key, action, value = (decided[name] for name in _NEEDED)
     other = pc.invert(pc.is_in(action, pa.array(_ACTIONS)))
     _refuse(rule, decided, other, "wants to {action!r} {key!r}, expected drop or split")
-    unknown = pc.invert(pc.is_in(key, value_set=rows["key"]))
+    unknown = pa.array(rows_of(key, rows["key"]) < 0)
     _refuse(rule, decided, unknown, "decided about {key!r}, which is not among the samples that it was given")
     is_split = pc.equal(action, "split")
     other = pc.and_(is_split, pc.invert(pc.is_in(value, pa.array(list(splits), pa.string()))))
