@@ -3,6 +3,7 @@
 A full outer join on the key, over the shards that only one version has; shards that both have are not read.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -274,6 +275,10 @@ def _summaries(manifest: Manifest) -> Mapping[str, Summary]:
 
 def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, ...]:  # Any: TOML
     flat_a, flat_b = dict(_flat(redacted(a))), dict(_flat(redacted(b)))
+    for table in ("steps", "rules"):  # what differs in nothing but its place, too
+        in_a, in_b = ([str(part.get("name")) for part in recipe.get(table, ())] for recipe in (a, b))
+        if in_a != in_b and sorted(in_a) == sorted(in_b):
+            flat_a[f"{table}, order"], flat_b[f"{table}, order"] = ", ".join(in_a), ", ".join(in_b)
     names = dict.fromkeys([*flat_a, *flat_b])
     return tuple(
         RecipeChange(name, flat_a.get(name, ""), flat_b.get(name, ""))
@@ -283,17 +288,22 @@ def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, .
 
 
 def _flat(value: Any, path: str = "") -> Sequence[tuple[str, str]]:  # Any: TOML
-    """Every option with its path; steps and rules have their names in it.
+    """Every option with its path; steps and rules have their names in it, with a number from the second of a name on.
 
     >>> _flat({"steps": [{"name": "resize", "pixels": 64}], "splits": {"train": 90}})
     [('steps.resize.name', 'resize'), ('steps.resize.pixels', '64'), ('splits.train', '90')]
+    >>> _flat({"rules": [{"name": "caps", "most": 3}, {"name": "caps", "most": 9}]})[1::2]
+    [('rules.caps.most', '3'), ('rules.caps 2.most', '9')]
     """
     if isinstance(value, Mapping):
         return [leaf for name, inner in value.items() for leaf in _flat(inner, f"{path}.{name}" if path else str(name))]
     if isinstance(value, list | tuple) and any(isinstance(element, Mapping) for element in value):
         leaves: list[tuple[str, str]] = []
+        seen = Counter[str]()
         for index, element in enumerate(value):
-            name = element.get("name", index) if isinstance(element, Mapping) else index
-            leaves += _flat(element, f"{path}.{name}")
+            name = str(element.get("name", index) if isinstance(element, Mapping) else index)
+            seen[name] += 1
+            numbered = name if seen[name] == 1 else f"{name} {seen[name]}"
+            leaves += _flat(element, f"{path}.{numbered}")
         return leaves
     return [(path, str(value))]

@@ -277,3 +277,26 @@ def test_the_life_of_a_candidate_tells_where_redirects_led() -> None:
     assert any(event.text.endswith(", redirected to http://b.example/2") for event in events_of(lineage, {}))
     straight = replace(lineage, record=dict(lineage.record) | {"final_url": "http://a.example/1"})
     assert not any("redirected" in event.text for event in events_of(straight, {}))
+
+
+def test_rules_of_one_name_and_the_order_of_rules_are_told_in_a_difference(
+    manifest: Manifest, store: MemoryStore
+) -> None:
+    large: dict[str, object] = {"name": "where", "where": "width > 9", "reason": "small"}
+    named: dict[str, object] = {"name": "where", "where": "label is not null", "reason": "unnamed"}
+    caps: dict[str, object] = {"name": "caps", "by": "label", "most": 9}
+
+    def told(before: list[dict[str, object]], after: list[dict[str, object]]) -> list[tuple[str, str, str]]:
+        a, b = (replace(manifest, recipe={"corpus": "c", "rules": rules}) for rules in (before, after))
+        return [(change.name, change.a, change.b) for change in difference(a, b, store).recipe]
+
+    assert told([large, named], [large | {"where": "width > 10"}, named]) == [
+        ("rules.where.where", "width > 9", "width > 10")
+    ]
+    assert told([large, named], [large]) == [
+        ("rules.where 2.name", "where", ""),
+        ("rules.where 2.where", "label is not null", ""),
+        ("rules.where 2.reason", "unnamed", ""),
+    ]
+    assert told([large, caps], [caps, large]) == [("rules, order", "where, caps", "caps, where")]
+    assert told([large, caps], [large, caps]) == []
