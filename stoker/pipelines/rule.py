@@ -189,6 +189,8 @@ class Rule:
     # Options that came later than the first release. While they have their default they do not count as part of the
     # recipe, so that an unchanged ingest publishes nothing.
     added: ClassVar[frozenset[str]] = frozenset()
+    # Options that name files or folders, as those of a source: None: any whose text is the path of something counts.
+    path_options: ClassVar[frozenset[str] | None] = None
 
     def needed_columns(self) -> tuple[str, ...]:
         """``columns``. Override it where an option names a column: ``return (self.column,)``."""

@@ -55,6 +55,8 @@ class Lists(Rule):
         values = ["text-1", "image-1"]
     """
 
+    # An entry such as ``file:cat/1.jpg`` names a sample, and is never opened.
+    path_options: ClassVar[frozenset[str] | None] = frozenset({"files"})
     reasons: ClassVar[Mapping[str, Reason]] = {
         "excluded": Reason("a list of the recipe excludes it", OutcomeClass.RECIPE),
         "not_listed": Reason("no list of the recipe names it", OutcomeClass.RECIPE),

@@ -34,7 +34,7 @@ def check_paths(recipe: Recipe, context: Context) -> None:
 
 def _paths(component: Source | Step | Rule, root: Path) -> Iterator[tuple[str, str]]:
     """The options that name paths, and the paths; URLs are none, but for ``file:``, and such as name what is there."""
-    declared = component.path_options if isinstance(component, Source) else None
+    declared = component.path_options if isinstance(component, Source | Rule) else None
     for field in dataclasses.fields(component):  # type: ignore[arg-type]  # sources, steps and rules are dataclasses
         for text in _texts(getattr(component, field.name)):
             if declared is None:

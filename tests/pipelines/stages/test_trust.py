@@ -57,6 +57,18 @@ def test_what_is_no_path_needs_no_trust(source: dict[str, Any], tmp_path: Path) 
     check_paths(of_source(tmp_path, **source), context(tmp_path))
 
 
+def test_an_entry_of_a_list_that_names_a_file_of_the_folder_needs_no_trust(tmp_path: Path) -> None:
+    source = {"name": "local_files", "files": "pictures"}
+
+    def of_lists(**options: Any) -> Recipe:
+        rule = {"name": "lists", "by": "url", **options}
+        return parse({"corpus": "a", "source": source, "rules": [rule]}, root=tmp_path)
+
+    check_paths(of_lists(values=["file:cat/1.jpg", "file:///etc/passwd", "/etc"]), context(tmp_path))
+    with pytest.raises(OutsideRecipe, match=r"rule 'lists': files '\.\./\*\.txt' leads to"):
+        check_paths(of_lists(files=["../*.txt"]), context(tmp_path))
+
+
 def test_the_row_of_a_list_that_leads_out_is_refused_while_it_is_read(tmp_path: Path) -> None:
     root = tmp_path / "recipe"
     root.mkdir()
