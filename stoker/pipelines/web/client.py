@@ -18,6 +18,7 @@ from stoker.pipelines.web.http.addresses import Resolver
 from stoker.pipelines.web.http.allowed import AllowedPrivate
 from stoker.pipelines.web.http.allowed import normalise as normalise_allowed
 from stoker.pipelines.web.http.exchange import FetchFailure, FetchRequest, Redirect, RequestSender, Unconfirmed
+from stoker.pipelines.web.http.faults import NotWritten
 from stoker.pipelines.web.http.hosts import Cancelled, Hosts, sleep
 from stoker.pipelines.web.http.sinks import Ended, FileSink, MemorySink, NoSink, Sink
 from stoker.pipelines.web.http.wire import Deadline
@@ -117,6 +118,8 @@ class Client:
             return outcome
         except Cancelled:
             return Transient("unreachable", "no longer wanted")
+        except NotWritten as error:
+            raise error.error from None
         finally:
             sink.close(ended)
 
@@ -126,14 +129,15 @@ class Client:
     def _attempt_until_answered(self, request: FetchRequest) -> Fetched | Unchanged | Rejected:
         """Attempts with exponential backoff until there is an answer; only retryable failures are tried again."""
         attempt = 0
+        most = request.sink.size  # what came again after the sink began anew is no progress
         while True:
             attempt += 1
-            size_before = request.sink.size
             outcome = self._attempt(request)
             if not isinstance(outcome, FetchFailure):
                 return outcome
-            if request.sink.size >= size_before + PROGRESS:
+            if request.sink.size >= most + PROGRESS:
                 attempt = 1
+                most = request.sink.size
             if outcome.wait_s > self._web.max_wait_s or attempt >= self._web.attempts or not outcome.retryable:
                 self._record_failure(outcome)
                 attempts = f" ({attempt} attempts)" if attempt > 1 else ""
@@ -301,7 +305,7 @@ class Web(WebPolicy):
         """``get`` into a file; a broken transfer is resumed if the server can. No file is left after a reject.
 
         ``outlasts``: what did not come to its end stays, and the next download to the same path goes on there, if the
-        server still has the same. See ``downloads.claim``.
+        server still has the same. See ``downloads.claim``. Raises OSError if the file cannot be written.
         """
         return client(self).download(url, path, max_size=max_size, accept=accept, cancel=cancel, outlasts=outlasts)
 

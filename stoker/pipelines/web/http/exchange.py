@@ -242,6 +242,7 @@ def _receive_body(request: FetchRequest, response: Response) -> None:
         sink.write(piece)
         if sink.seconds_per_byte:
             request.deadline.extend(len(piece) * sink.seconds_per_byte)
+    sink.finish()
 
 
 def _redirect(response: Response) -> Redirect | Rejected:

@@ -1,4 +1,4 @@
-"""Errors of a response: too large, cut, or not HTTP as RFC 9110 and RFC 9112 have it."""
+"""Errors of a response: too large, cut, or not HTTP as RFC 9110 and RFC 9112 have it; and of writing it."""
 
 
 class BodyTooLarge(Exception):
@@ -11,6 +11,14 @@ class IncompleteResponse(Exception):
 
 class ProtocolError(Exception):
     """The response is not HTTP, or has a Content-Encoding that was not asked for."""
+
+
+class NotWritten(Exception):
+    """A body cannot be written on this machine: no fault of the server. ``error`` is why."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class DeadlineExceeded(TimeoutError):

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from stoker.pipelines.web.http.codings import codings_of
-from stoker.pipelines.web.http.faults import BodyTooLarge, ProtocolError
+from stoker.pipelines.web.http.faults import BodyTooLarge, IncompleteResponse, NotWritten, ProtocolError
 from stoker.pipelines.web.http.response import Response
 from stoker.storage.boot import boot_id
 
 _LONGEST_NOTE = 2**16  # bytes
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _HASHED_AT_ONCE = 2**23  # bytes
 
 
@@ -41,7 +43,10 @@ class Sink(Protocol):
         """Prepare for the body of a 200 or 206. Raises ProtocolError if it does not continue what was written."""
 
     def write(self, piece: bytes) -> None:
-        """Append the next bytes."""
+        """Append the next bytes. Raises NotWritten."""
+
+    def finish(self) -> None:
+        """The response came to its end. Raises IncompleteResponse if the body has more."""
 
     def restart(self) -> None:
         """Discard what was written."""
@@ -81,6 +86,9 @@ class MemorySink:
         """See Sink."""
         self._pieces.append(piece)
         self.size += len(piece)
+
+    def finish(self) -> None:
+        """See Sink."""
 
     def restart(self) -> None:
         """See Sink."""
@@ -143,6 +151,7 @@ class FileSink:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "r+b")
         self._hash = hashlib.sha256()
+        self._end: int | None = None  # bytes of the whole body, as the last 206 has it
         self._validator = self._noted()  # a strong ETag or a date; "": cannot be resumed
         self._take_up(os.fstat(self._file.fileno()).st_size - 1 if self._validator else 0)
 
@@ -158,9 +167,14 @@ class FileSink:
     def begin(self, response: Response) -> None:
         """See Sink."""
         if response.status == 206:
-            start = response.headers.single("content-range").strip().lower().partition("-")[0]
+            part = _CONTENT_RANGE.fullmatch(response.headers.single("content-range").strip().lower())
             changed = len(set(response.headers.lines("etag"))) > 1 or _validator(response) not in ("", self._validator)
-            if not self.size or start != f"bytes {self.size}" or changed:
+            if part is None or not self.size or changed:
+                raise ProtocolError("another part of the body than was asked for")
+            start, stop = int(part[1]), int(part[2]) + 1
+            self._end = stop if part[3] == "*" else int(part[3])
+            length = response.headers.single("content-length").strip() or str(stop - start)
+            if not start == self.size < stop <= self._end or length != str(stop - start):
                 raise ProtocolError("another part of the body than was asked for")
             return
         self.restart()
@@ -168,25 +182,34 @@ class FileSink:
         self._validator = "" if compressed else _validator(response)
         if self._note is not None and self._validator:
             written = self._note.with_name(f"{self._note.name}.new")
-            written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
-            written.replace(self._note)
+            with _writing(written):
+                written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
+                written.replace(self._note)
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
-        self._file.write(piece)
+        with _writing(self._path):
+            self._file.write(piece)
         self._hash.update(piece)
         self.size += len(piece)
 
+    def finish(self) -> None:
+        """See Sink. A server may send less of a range than was asked for (RFC 9110, 15.3.7)."""
+        if self._end is not None and self.size < self._end:
+            raise IncompleteResponse(f"{self.size} of {self._end} bytes were sent")
+
     def restart(self) -> None:
         """See Sink."""
-        if self.size:
-            self._file.seek(0)
-            self._file.truncate()
-            self._hash = hashlib.sha256()
-            self.size = 0
-        self._validator = ""
-        if self._note is not None:
-            self._note.unlink(missing_ok=True)
+        with _writing(self._path):
+            if self.size:
+                self._file.seek(0)
+                self._file.truncate()
+                self._hash = hashlib.sha256()
+                self.size = 0
+            self._validator = ""
+            self._end = None
+            if self._note is not None:
+                self._note.unlink(missing_ok=True)
 
     def content(self) -> bytes:
         """See Sink."""
@@ -198,13 +221,17 @@ class FileSink:
 
     def close(self, ended: Ended) -> None:
         """See Sink."""
-        self._file.close()
         goes_on = self._note is not None and self._validator and self.size
-        if ended is Ended.WHOLE or (ended is Ended.BROKEN_OFF and goes_on):
-            return
-        self._path.unlink(missing_ok=True)
-        if self._note is not None:
-            self._note.unlink(missing_ok=True)
+        try:
+            with _writing(self._path):
+                self._file.close()
+        except NotWritten as error:
+            raise error.error from None
+        finally:
+            if ended is not Ended.WHOLE and not (ended is Ended.BROKEN_OFF and goes_on):
+                self._path.unlink(missing_ok=True)
+                if self._note is not None:
+                    self._note.unlink(missing_ok=True)
 
     def _noted(self) -> str:
         """The validator of what an earlier run left, "" if it left nothing to go on from."""
@@ -232,6 +259,15 @@ class FileSink:
 def note_of(path: Path) -> Path:
     """Where it stands what state of its resource a download is of."""
     return path.with_name(f"{path.name}.json")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise NotWritten, with the path, for what the file system says: it would pass for an error of the connection."""
+    try:
+        yield
+    except OSError as error:
+        raise NotWritten(type(error)(error.errno, error.strerror, str(path))) from error
 
 
 def _validator(response: Response) -> str:

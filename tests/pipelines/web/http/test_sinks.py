@@ -1,10 +1,13 @@
 """Downloads to a file: resumed, restarted or removed."""
 
 import hashlib
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
+from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.policy import Fetched
 from tests.site import MEGABYTE, Reply, Site, reason
@@ -72,3 +75,55 @@ def test_a_link_in_place_of_the_file_is_not_written_through(site: Site, web: Web
     with pytest.raises(OSError, match="symbolic links"):
         web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)
     assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_a_part_that_ends_before_the_body_does_is_gone_on_with(site: Site, web: Web, tmp_path: Path) -> None:
+    body = b"0123456789" * 100
+    parts = [
+        Reply(body[start : start + 250], 206, {"Content-Range": f"bytes {start}-{start + 249}/1000", "ETag": '"v1"'})
+        for start in (500, 750)
+    ]
+    site.pages["/a"] = [Reply(body, cut=500, etag='"v1"'), *parts]
+    fetched = web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE)
+    assert isinstance(fetched, Fetched)
+    assert (fetched.size, (tmp_path / "a").read_bytes()) == (1000, body)
+    assert [request.headers.get("range") for request in site.asked("/a")] == [None, "bytes=500-", "bytes=750-"]
+
+
+def test_a_part_with_another_length_or_end_than_it_says_is_discarded(site: Site, web: Web, tmp_path: Path) -> None:
+    body = b"0123456789" * 100
+    for name, said in {"short": "bytes 500-999/1000", "beyond": "bytes 500-899/700", "odd": "bytes 500-/1000"}.items():
+        wrong = Reply(b"x" * 400, 206, {"Content-Range": said, "ETag": '"v1"'})
+        site.pages[f"/{name}"] = [Reply(body, cut=500, etag='"v1"'), wrong, Reply(body, etag='"v1"')]
+        assert isinstance(web.download(site.url(f"/{name}"), tmp_path / name, max_size=MEGABYTE), Fetched)
+        assert (tmp_path / name).read_bytes() == body
+
+
+def test_a_download_that_begins_anew_again_and_again_comes_to_an_end(site: Site, web: Web, tmp_path: Path) -> None:
+    body = bytes(2 * MEGABYTE)
+    cut = Reply(body, cut=MEGABYTE + 200_000, etag='"v1"')
+    wrong = Reply(b"x" * 500, 206, {"Content-Range": "bytes 0-499/1000", "ETag": '"v1"'})
+    site.pages["/a"] = [cut, wrong] * 6 + [Reply(body)]
+    assert isinstance(web.download(site.url("/a"), tmp_path / "a", max_size=4 * MEGABYTE), Rejected)
+    assert len(site.asked("/a")) < 12
+
+
+@pytest.mark.parametrize("outlasts", [True, False])
+def test_a_file_that_cannot_be_written_is_no_fault_of_the_server(
+    site: Site, web: Web, tmp_path: Path, outlasts: bool
+) -> None:
+    site.pages["/a"] = Reply(bytes(2 * MEGABYTE), etag='"v1"')
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MEGABYTE, before[1]))
+        with pytest.raises(OSError, match="File too large") as raised:
+            web.download(site.url("/a"), tmp_path / "a", max_size=4 * MEGABYTE, outlasts=outlasts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert raised.value.filename == str(tmp_path / "a")
+    assert len(site.asked("/a")) == 1
+    assert (tmp_path / "a").exists() == outlasts
+    fetched = web.download(site.url("/a"), tmp_path / "a", max_size=4 * MEGABYTE, outlasts=outlasts)
+    assert isinstance(fetched, Fetched)
+    assert (tmp_path / "a").read_bytes() == bytes(2 * MEGABYTE)
