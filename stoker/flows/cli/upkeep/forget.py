@@ -105,6 +105,13 @@ def _print(told: "Forgetting", *, done: bool, purged: bool) -> None:
             f"{plural(len(told.may_return), 'sample')} left out as near-duplicates or copies of these may come back: "
             f"{first}; forget them too, by --key, if they are meant"
         )
+    if told.copies:
+        first = ", ".join(told.copies[:_SHOWN]) + ", ..." * (len(told.copies) > _SHOWN)
+        note(
+            f"{plural(len(told.copies), 'sample')} of other names with the same bytes "
+            f"{'stay' if done else 'would stay'}, in older versions too: {first}; forget them too, by --key or "
+            "--sha256, if they are meant"
+        )
     if done and told.samples and not purged:
         note("their bytes are still in the store, in shards, raw parts and older versions: --purge removes them")
 
@@ -136,6 +143,7 @@ def _json(told: "Forgetting", *, done: bool) -> dict[str, object]:  # JSON value
         "samples": {f"{told.corpus}@{version}": count for version, count in told.samples.items()},
         "view": told.view.reference if told.view else None,
         "may_return": list(told.may_return),
+        "copies": list(told.copies),
         "asked": [{"kind": kind, "value": value} for kind, value in told.asked],
         "unknown": [{"kind": kind, "value": value} for kind, value in told.unknown],
     }

@@ -51,6 +51,8 @@ class Forgetting:
         view: the version without them; None: the newest one holds none, or nothing was done.
         may_return: keys of samples that the rules dropped as copies or near-duplicates of them: the next run that
             decides may publish these, as nothing they are like is there any more.
+        copies: keys of samples of any version that hold the same bytes and are not meant, such as those of a file
+            before it was renamed: they stay.
     """
 
     corpus: str
@@ -59,6 +61,7 @@ class Forgetting:
     samples: Mapping[int, int]
     view: Manifest | None = None
     may_return: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
 
 def forget(
@@ -175,6 +178,7 @@ class _Scan:
     store: Store
     forgotten: Forgotten
     blanks: bool = True  # find the rows of those that were purged, too
+    columns: frozenset[str] = frozenset()  # more of them, of what is met
     samples: dict[int, int] = field(default_factory=dict)  # by version
     keys: set[str] = field(default_factory=set)
     met: list[pa.Table] = field(default_factory=list)  # rows of samples that are meant, of each shard
@@ -185,7 +189,7 @@ class _Scan:
         masks, count = Masks(self.store), 0
         for shard in manifest.shards:
             if shard.index_sha256 not in self._rows:
-                more = ("part", "content_sha256")
+                more = {"part", "content_sha256", *self.columns}
                 index, told = rows_of_shard(self.store, shard, self.forgotten, more)
                 if not self.blanks:
                     told &= ~blank_rows_of(index)
@@ -212,9 +216,10 @@ class _Found:
     numbers: frozenset[tuple[str, str]]  # keys that are numbers of rows: other samples may get them
     unknown: tuple[tuple[str, str], ...]
     may_return: tuple[str, ...]
+    copies: tuple[str, ...]
 
     def told(self, corpus: str, asked: tuple[tuple[str, str], ...], view: Manifest | None = None) -> Forgetting:
-        return Forgetting(corpus, asked, self.unknown, self.samples, view, self.may_return)
+        return Forgetting(corpus, asked, self.unknown, self.samples, view, self.may_return, self.copies)
 
 
 def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: Clock) -> _Found:
@@ -236,7 +241,26 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
     unknown = tuple((kind, value) for kind, value in values if value not in told[kind])
     gone = Forgotten(Tombstones.of([to_table([*values, *own], at=now())])), Forgotten(known)
     may_return = _may_return(store, load_manifest(store, corpus), scan.keys, gone)
-    return _Found(scan.samples, more, frozenset(numbers), unknown, may_return)
+    copies = _copies(store, corpus, scan, gone)
+    return _Found(scan.samples, more, frozenset(numbers), unknown, may_return, copies)
+
+
+def _copies(store: Store, corpus: str, scan: "_Scan", gone: Iterable[Forgotten]) -> tuple[str, ...]:
+    """The keys of samples of any version that hold the bytes of those found, and are not taken out themselves."""
+    columns = [table["content_sha256"] for table in scan.met if "content_sha256" in table.column_names]
+    contents = sorted({one for column in columns for one in column.to_pylist() if one})
+    if not contents:
+        return ()
+    by_content = to_table([("sha256", one) for one in contents], at=utc_now())
+    compared = frozenset().union(*(one.columns for one in gone))
+    alike = _Scan(store, Forgotten(Tombstones.of([by_content])), blanks=False, columns=compared)
+    for version in catalog.versions(store, corpus):
+        alike.add(load_manifest(store, corpus, version))
+    found: set[str] = set()
+    for table in alike.met:
+        out = np.logical_or.reduce([one.rows(table) for one in gone])
+        found.update(table["key"].filter(pa.array(~out)).to_pylist())
+    return tuple(sorted(found - scan.keys))
 
 
 def _may_return(store: Store, newest: Manifest, keys: set[str], gone: Iterable[Forgotten]) -> tuple[str, ...]:

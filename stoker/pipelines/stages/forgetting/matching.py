@@ -10,7 +10,7 @@
 ==========  ================================================================================
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,7 +176,9 @@ def taken_out_for(store: Store, corpus: str, record: Mapping[str, Any]) -> tuple
     return "", ""
 
 
-def rows_of_shard(store: Store, shard: Shard, forgotten: Forgotten, more: Sequence[str] = ()) -> tuple[pa.Table, Flags]:
+def rows_of_shard(
+    store: Store, shard: Shard, forgotten: Forgotten, more: Collection[str] = ()
+) -> tuple[pa.Table, Flags]:
     """The stored rows of a shard, with key and ``more`` columns, and which of them were taken out. StorageError."""
     columns = sorted({"key", *more, *forgotten.columns})
     index = verified_table(store, shard.index, INDEX, sha256=shard.index_sha256, columns=columns)

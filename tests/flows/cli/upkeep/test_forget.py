@@ -136,3 +136,25 @@ def test_near_duplicates_that_may_come_back_are_named_until_they_are_taken_out_t
     assert json.loads(cli("forget", "t", "--url", "file:a.txt", "--dry-run", "--json").stdout)["may_return"] == []
     assert cli("curate", "t").returncode == 0
     assert json.loads(cli("why", "t", "file:b.txt", "--json").stdout)["stories"][0]["state"] != "kept"
+
+
+def test_copies_under_other_names_are_named_until_they_are_taken_out_too(cli: Cli) -> None:
+    (cli.folder / "texts").mkdir()
+    for name in ("a", "b"):
+        (cli.folder / "texts" / f"{name}.txt").write_text(f"words of {name}")
+    (cli.folder / "t.toml").write_text('corpus = "t"\n[source]\nname = "local_files"\nfiles = "texts/*.txt"\n')
+    assert cli("ingest", "t.toml").returncode == 0
+    (before,) = json.loads(cli("why", "t", "file:a.txt", "--json").stdout)["stories"]
+    (cli.folder / "texts" / "a.txt").rename(cli.folder / "texts" / "renamed.txt")
+    assert cli("ingest", "t.toml").returncode == 0
+    asked = ("forget", "t", "--url", "file:renamed.txt")
+    told = cli(*asked, "--dry-run")
+    assert (
+        f"1 sample of other names with the same bytes would stay, in older versions too: {before['key']};"
+        in told.stderr
+    )
+    both = cli(*asked, "--url", "file:a.txt", "--dry-run", "--json")
+    assert json.loads(both.stdout)["copies"] == []
+    assert json.loads(cli(*asked, "--yes", "--json").stdout)["copies"] == [before["key"]]
+    assert cli("forget", "t", "--key", before["key"], "--yes").returncode == 0
+    assert json.loads(cli(*asked, "--dry-run", "--json").stdout)["copies"] == []
