@@ -40,6 +40,7 @@ _MAX_IMAGES = 1000  # of one row
 _MAX_RECORD = 1 << 20  # characters of a record as JSON
 _NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 _STANDARD = ("attribution", "author", "caption", "group", "language", "licence", "page_url", "title")
+_OTHER_TABLES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
@@ -200,6 +201,12 @@ class HuggingFace(Source):
         """The local files by name, those of the split; None if the data set is one of the hub."""
         base = context.path(self.dataset)
         if base.is_file():
+            if base.suffix.lower() in _OTHER_TABLES:
+                parquet = PurePosixPath(self.dataset).with_suffix(".parquet")
+                raise RecipeError(
+                    f"source 'hugging_face': dataset {self.dataset!r}: expected Parquet or Arrow; write it as Parquet "
+                    f"first, in Python: import duckdb; duckdb.sql(\"COPY (FROM '{self.dataset}') TO '{parquet}'\")"
+                )
             return {base.name: base}
         if not base.is_dir():
             if base.exists() or self.dataset.startswith((".", "/")) or base.suffix in (".parquet", ".arrow"):

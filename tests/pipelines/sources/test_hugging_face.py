@@ -143,6 +143,25 @@ def test_wrong_options_are_recipe_errors_that_name_the_right_ones(tmp_path: Path
             read(tmp_path, dataset, **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("texts.jsonl", '{"text": "one"}\n{"text": "two"}\n'),
+        ("texts.csv", "text,number\none,1\ntwo,2\n"),
+        ("texts.tsv", "text\tnumber\none\t1\ntwo\t2\n"),
+    ],
+)
+def test_another_table_is_refused_with_the_line_that_makes_parquet_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RecipeError, match="expected Parquet or Arrow") as refused:
+        read(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
+    exec(str(refused.value).partition("in Python: ")[2], {})
+    assert [candidate.sample.fields["txt"] for candidate in read(tmp_path, "texts.parquet")] == [b"one", b"two"]
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"<html>", b"ARROW1\0\0junk"])
 def test_damaged_files_are_broken_sources(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.parquet").write_bytes(content)
