@@ -14,6 +14,7 @@ from stoker.pipelines.rule import Decision, Rule, RuleInputs, RuleTools, decisio
 from stoker.pipelines.text.measures import Hashes, runs_of, word_hashes
 from stoker.pipelines.text.signatures import parse_signatures
 from stoker.pipelines.text.verified import near_duplicates
+from stoker.storage.plural import plural
 from stoker.storage.versions.version import Version
 
 _READ = ("sha256", "content_sha256", "image_hash", "image_hash_quality", "minhash")
@@ -119,7 +120,8 @@ class Decontaminate(Rule):
             places = np.minimum(np.searchsorted(theirs, own), theirs.size - 1)
             hits = np.flatnonzero(theirs[places] == own)
             if hits.size:
-                yield key, f"{hits.size} runs of {self.ngrams} words are in {self.against}: {self._spans(hits)}", None
+                shared = f"{plural(hits.size, 'run')} of {plural(self.ngrams, 'word')}"
+                yield key, f"shares {shared} with {self.against}: {self._spans(hits)}", None
 
     def _hashed(self, text: bytes) -> Hashes:
         return runs_of(word_hashes(text.decode("utf-8", "replace"))[0], self.ngrams)

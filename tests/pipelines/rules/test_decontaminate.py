@@ -45,11 +45,13 @@ def root(tmp_path: Path) -> Path:
     near = prose(2)
     near[60] = "other"
     quoted = prose(3)[:50] + prose(1)[20:40] + prose(4)[:30] + prose(2)[:13] + prose(5)[:20]
+    once = prose(9)[:50] + prose(1)[20:33] + prose(10)[:50]
     short = prose(6)[:50] + prose(1)[20:32] + prose(7)[:50]
     ours: dict[str, str | bytes] = {
         "same.txt": " ".join(prose(1)),
         "near.txt": " ".join(near),
         "quoted.txt": " ".join(quoted),
+        "once.txt": " ".join(once),
     }
     ours |= {"short.txt": " ".join(short), "other.txt": " ".join(prose(8))}
     ours |= {"copy.jpg": packed(image, quality=80), "another.png": packed(picture(200, 150, seed=5), "PNG")}
@@ -79,10 +81,11 @@ def test_what_the_other_corpus_holds_is_dropped_and_why_says_what(root: Path) ->
     made(root, store, recipe(root, "bench"))
     manifest = made(root, store, recipe(root, "web", against="bench"))
     found = left(store, manifest)
-    assert set(found) == {"same.txt", "near.txt", "quoted.txt", "copy.jpg"}
+    assert set(found) == {"same.txt", "near.txt", "quoted.txt", "once.txt", "copy.jpg"}
     assert "the same as" in found["same.txt"]
     assert "of bench@1" in found["copy.jpg"]
-    assert found["quoted.txt"] == "9 runs of 13 words are in bench@1: words 51 to 70, 101 to 113"
+    assert found["quoted.txt"] == "shares 9 runs of 13 words with bench@1: words 51 to 70, 101 to 113"
+    assert found["once.txt"] == "shares 1 run of 13 words with bench@1: words 51 to 63"
     assert manifest.recipe["rules"][0]["against"] == "bench@1"
     only = made(root, store, recipe(root, "web", against="bench@1", near=False, ngrams=0))
     assert set(left(store, only)) == {"same.txt"}
