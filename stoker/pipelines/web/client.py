@@ -119,7 +119,7 @@ class Client:
         except Cancelled:
             return Transient("unreachable", "no longer wanted")
         except NotWritten as error:
-            raise error.error from None
+            raise error.error from error
         finally:
             sink.close(ended)
 
@@ -129,15 +129,20 @@ class Client:
     def _attempt_until_answered(self, request: FetchRequest) -> Fetched | Unchanged | Rejected:
         """Attempts with exponential backoff until there is an answer; only retryable failures are tried again."""
         attempt = 0
-        most = request.sink.size  # what came again after the sink began anew is no progress
+        most, begun = request.sink.size, request.sink.begun
         while True:
             attempt += 1
             outcome = self._attempt(request)
             if not isinstance(outcome, FetchFailure):
                 return outcome
-            if request.sink.size >= most + PROGRESS:
-                attempt = 1
-                most = request.sink.size
+            if outcome.goes_on:  # at least a byte came, and there is time for each by its bytes alone
+                attempt -= 1
+                continue
+            size = request.sink.size
+            if request.sink.begun > begun:  # what comes again is no progress; what follows it is, but not for ever
+                most, begun = size, request.sink.begun
+            elif size >= most + PROGRESS and begun <= self._web.attempts:
+                attempt, most = 1, size
             if outcome.wait_s > self._web.max_wait_s or attempt >= self._web.attempts or not outcome.retryable:
                 self._record_failure(outcome)
                 attempts = f" ({attempt} attempts)" if attempt > 1 else ""

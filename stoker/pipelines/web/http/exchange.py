@@ -17,7 +17,13 @@ from stoker.pipelines.rejected import OutcomeClass, Rejected
 from stoker.pipelines.web import opt_out
 from stoker.pipelines.web.http.addresses import NoSuchHost, PrivateAddress, Resolver
 from stoker.pipelines.web.http.codings import decode_content
-from stoker.pipelines.web.http.faults import BodyTooLarge, DeadlineExceeded, IncompleteResponse, ProtocolError
+from stoker.pipelines.web.http.faults import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    IncompleteResponse,
+    PartEnded,
+    ProtocolError,
+)
 from stoker.pipelines.web.http.hosts import Cancelled, Host, Hosts, WaitTooLong
 from stoker.pipelines.web.http.kept import stays_silent
 from stoker.pipelines.web.http.response import Response
@@ -59,6 +65,7 @@ class FetchFailure:
     retryable: bool = True  # another attempt now may help
     counts_as_outage: bool = True  # the host itself is in trouble: counts towards failures_before_down
     wait_s: float = 0.0  # Retry-After
+    goes_on: bool = False  # nothing failed: the rest is to be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,8 @@ class RequestSender:
             request.sink.restart()
             return FetchFailure("corrupt", str(error), name, counts_as_outage=False)
         except IncompleteResponse as error:
-            return FetchFailure("truncated", str(error), name, counts_as_outage=False)
+            goes_on = isinstance(error, PartEnded)
+            return FetchFailure("truncated", str(error), name, counts_as_outage=False, goes_on=goes_on)
         except BodyTooLarge as error:
             return Rejected("too_large", str(error))
 

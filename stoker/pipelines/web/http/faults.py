@@ -9,6 +9,10 @@ class IncompleteResponse(Exception):
     """The connection ended before the response did."""
 
 
+class PartEnded(IncompleteResponse):
+    """The response is whole, and only a part of the body: the next request asks for what follows."""
+
+
 class ProtocolError(Exception):
     """The response is not HTTP, or has a Content-Encoding that was not asked for."""
 

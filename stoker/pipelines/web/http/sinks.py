@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from stoker.pipelines.web.http.codings import codings_of
-from stoker.pipelines.web.http.faults import BodyTooLarge, IncompleteResponse, NotWritten, ProtocolError
+from stoker.pipelines.web.http.faults import BodyTooLarge, IncompleteResponse, NotWritten, PartEnded, ProtocolError
 from stoker.pipelines.web.http.response import Response
 from stoker.storage.boot import boot_id
 
@@ -32,6 +32,7 @@ class Sink(Protocol):
     """Takes the bodies of one URL's attempts."""
 
     size: int  # bytes written so far
+    begun: int  # bodies that began with their first byte
     limit: int  # bytes of the whole body, at most
     resumes: bool  # whether a later attempt goes on where an earlier one ended
     seconds_per_byte: float  # deadline that each byte received adds; 0: the deadline holds for a body of any size
@@ -40,13 +41,16 @@ class Sink(Protocol):
         """Request headers of the next attempt: the range to resume at, and the encodings accepted."""
 
     def begin(self, response: Response) -> None:
-        """Prepare for the body of a 200 or 206. Raises ProtocolError if it does not continue what was written."""
+        """Prepare for the body of a 200 or 206.
+
+        Raises ProtocolError if it does not continue what was written, NotWritten.
+        """
 
     def write(self, piece: bytes) -> None:
-        """Append the next bytes. Raises NotWritten."""
+        """Append the next bytes. Raises ProtocolError for more than the response is to have, NotWritten."""
 
     def finish(self) -> None:
-        """The response came to its end. Raises IncompleteResponse if the body has more."""
+        """The response came to its end. Raises IncompleteResponse if it should have more, PartEnded if the body has."""
 
     def restart(self) -> None:
         """Discard what was written."""
@@ -58,7 +62,7 @@ class Sink(Protocol):
         """Hex digest of the whole body."""
 
     def close(self, ended: Ended) -> None:
-        """End writing; keep or delete what was written."""
+        """End writing; keep or delete what was written. Raises OSError if it could not be written after all."""
 
 
 class MemorySink:
@@ -69,7 +73,7 @@ class MemorySink:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.size = 0
+        self.size = self.begun = 0
         self._pieces: list[bytes] = []
 
     def headers(self) -> Mapping[str, str]:
@@ -81,6 +85,7 @@ class MemorySink:
         if response.status == 206:
             raise ProtocolError("a part of the body (206), but all of it was asked for")
         self.restart()
+        self.begun += 1
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
@@ -144,14 +149,15 @@ class FileSink:
     def __init__(self, path: Path, limit: int, *, bytes_per_second: float, outlasts: bool = False) -> None:
         self.limit = limit
         self.seconds_per_byte = 1 / bytes_per_second
-        self.size = 0
+        self.size = self.begun = 0
         self._path = path
         self._note = note_of(path) if outlasts else None
         # A link that somebody put there is not written through.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "r+b")
         self._hash = hashlib.sha256()
-        self._end: int | None = None  # bytes of the whole body, as the last 206 has it
+        self._stop: int | None = None  # where the part ends that a 206 has
+        self._whole: int | None = None  # bytes of the whole body, as far as the server said
         self._validator = self._noted()  # a strong ETag or a date; "": cannot be resumed
         self._take_up(os.fstat(self._file.fileno()).st_size - 1 if self._validator else 0)
 
@@ -172,31 +178,48 @@ class FileSink:
             if part is None or not self.size or changed:
                 raise ProtocolError("another part of the body than was asked for")
             start, stop = int(part[1]), int(part[2]) + 1
-            self._end = stop if part[3] == "*" else int(part[3])
             length = response.headers.single("content-length").strip() or str(stop - start)
-            if not start == self.size < stop <= self._end or length != str(stop - start):
+            whole = self._whole if part[3] == "*" else int(part[3])
+            others = self._whole not in (None, whole) or (whole is not None and whole < stop)
+            if not start == self.size < stop or length != str(stop - start) or others:
                 raise ProtocolError("another part of the body than was asked for")
+            self._stop, self._whole = stop, whole
             return
         self.restart()
+        self.begun += 1
+        length = response.headers.single("content-length").strip()
         compressed = bool(codings_of(response.headers.get("content-encoding", "")))
+        self._whole = int(length) if length.isdecimal() and not compressed else None
         self._validator = "" if compressed else _validator(response)
         if self._note is not None and self._validator:
             written = self._note.with_name(f"{self._note.name}.new")
-            with _writing(written):
-                written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
-                written.replace(self._note)
+            try:
+                with _writing(written):
+                    written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
+                    written.replace(self._note)
+            except NotWritten:
+                written.unlink(missing_ok=True)
+                raise
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
+        if self._stop is not None and self.size + len(piece) > self._stop:
+            raise ProtocolError("more than the part of the body that it named")
         with _writing(self._path):
             self._file.write(piece)
         self._hash.update(piece)
         self.size += len(piece)
 
     def finish(self) -> None:
-        """See Sink. A server may send less of a range than was asked for (RFC 9110, 15.3.7)."""
-        if self._end is not None and self.size < self._end:
-            raise IncompleteResponse(f"{self.size} of {self._end} bytes were sent")
+        """See Sink. A server may send less of a range than was asked for (RFC 9110, 15.3.7).
+
+        Where it never says how long the body is, the end of a part passes for that of the body.
+        """
+        stop, self._stop = self._stop, None
+        if stop is not None and self.size < stop:
+            raise IncompleteResponse(f"cut after {self.size} of {stop} bytes")
+        if self._whole is not None and self.size < self._whole:
+            raise PartEnded(f"{self.size} of {self._whole} bytes were sent")
 
     def restart(self) -> None:
         """See Sink."""
@@ -207,7 +230,7 @@ class FileSink:
                 self._hash = hashlib.sha256()
                 self.size = 0
             self._validator = ""
-            self._end = None
+            self._stop = self._whole = None
             if self._note is not None:
                 self._note.unlink(missing_ok=True)
 
@@ -226,7 +249,8 @@ class FileSink:
             with _writing(self._path):
                 self._file.close()
         except NotWritten as error:
-            raise error.error from None
+            ended = Ended.BROKEN_OFF
+            raise error.error from error
         finally:
             if ended is not Ended.WHOLE and not (ended is Ended.BROKEN_OFF and goes_on):
                 self._path.unlink(missing_ok=True)

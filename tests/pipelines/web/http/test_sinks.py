@@ -10,7 +10,7 @@ import pytest
 from stoker.pipelines.rejected import Rejected
 from stoker.pipelines.web.client import Web
 from stoker.pipelines.web.policy import Fetched
-from tests.site import MEGABYTE, Reply, Site, reason
+from tests.site import MEGABYTE, Reply, Request, Site, reason
 
 
 def test_a_download_resumes_where_it_broke_off(site: Site, web: Web, tmp_path: Path) -> None:
@@ -97,6 +97,55 @@ def test_a_part_with_another_length_or_end_than_it_says_is_discarded(site: Site,
         site.pages[f"/{name}"] = [Reply(body, cut=500, etag='"v1"'), wrong, Reply(body, etag='"v1"')]
         assert isinstance(web.download(site.url(f"/{name}"), tmp_path / name, max_size=MEGABYTE), Fetched)
         assert (tmp_path / name).read_bytes() == body
+
+
+def chunked(said: str, body: bytes) -> Reply:
+    """A part of a body whose length is not told beforehand."""
+    head = b'HTTP/1.1 206 Partial Content\r\nETag: "v1"\r\nContent-Range: bytes %s\r\n' % said.encode()
+    return Reply(raw=head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+
+
+def test_a_part_that_is_not_as_long_as_it_says_is_told_when_it_ends(site: Site, web: Web, tmp_path: Path) -> None:
+    body = b"0123456789" * 100
+    cut, rest = Reply(body, cut=500, etag='"v1"'), chunked("800-999/1000", body[800:])
+    plans = {
+        "longer": [cut, chunked("500-999/1000", body[500:] + b"extra"), Reply(body, etag='"v1"')],
+        "longer-inside": [cut, chunked("500-749/1000", body[500:750] + bytes(50)), Reply(body, etag='"v1"')],
+        "shorter": [cut, chunked("500-999/1000", body[500:800]), rest],
+        "of-unknown-length": [cut, chunked("500-799/*", body[500:800]), chunked("800-999/*", body[800:])],
+        "of-another-body": [cut, chunked("500-699/700", body[500:700]), Reply(body, etag='"v1"')],
+    }
+    for name, plan in plans.items():
+        site.pages[f"/{name}"] = plan
+        fetched = web.download(site.url(f"/{name}"), tmp_path / name, max_size=MEGABYTE)
+        assert isinstance(fetched, Fetched), (name, fetched)
+        assert (fetched.size, (tmp_path / name).read_bytes()) == (1000, body), name
+
+
+def test_many_small_parts_are_no_failed_attempts(site: Site, web: Web, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 40
+
+    def part(request: Request) -> Reply:
+        if (asked := request.headers.get("range")) is None:
+            return Reply(body, cut=500, etag='"v1"')
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        stop = min(start + 500, len(body))
+        said = {"Content-Range": f"bytes {start}-{stop - 1}/{len(body)}", "ETag": '"v1"'}
+        return Reply(body[start:stop], 206, said)
+
+    site.pages["/a"] = part
+    assert isinstance(web.download(site.url("/a"), tmp_path / "a", max_size=MEGABYTE), Fetched)
+    assert (tmp_path / "a").read_bytes() == body
+
+
+def test_a_download_of_what_changed_meanwhile_goes_on_as_long_as_it_progresses(
+    site: Site, web: Web, tmp_path: Path
+) -> None:
+    old, new = bytes(5 * MEGABYTE), bytes(range(256)) * 4096 * 8
+    pieces = [Reply(new, cut=MEGABYTE + 200_000, etag='"v2"') for _ in range(6)]
+    site.pages["/a"] = [Reply(old, cut=4 * MEGABYTE, etag='"v1"'), *pieces, Reply(new, etag='"v2"')]
+    assert isinstance(web.download(site.url("/a"), tmp_path / "a", max_size=16 * MEGABYTE), Fetched)
+    assert (tmp_path / "a").read_bytes() == new
 
 
 def test_a_download_that_begins_anew_again_and_again_comes_to_an_end(site: Site, web: Web, tmp_path: Path) -> None:
