@@ -344,6 +344,10 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
         "sources", "wm", SOURCE.replace("(Source):", "(Source):\n    planning = frozenset({'fils'})\n"),
         "class Rows has no option 'fils', which its `planning` names",
     ),
+    "a rule's option of paths that is none": (
+        "rules", "wm", RULE.replace("(Rule):", "(Rule):\n    path_options = frozenset({'file'})\n"),
+        "has no option 'file', which its `path_options` names",
+    ),
     "a reserved reason": (
         "sources", "wm", SOURCE.replace("(Source):", "(Source):\n    reasons = {'known': 'seen before'}\n"),
         "class Rows declares the reason 'known', which stands for unchanged candidates",

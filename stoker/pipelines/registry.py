@@ -169,9 +169,11 @@ def _option_problem(part: Any) -> str:  # Any: a dataclass
                 TypeAdapter(dict[str, Any]).dump_python({option.name: default}, mode="json")
         except PydanticSerializationError:
             return f"{where} has a default that TOML cannot give ({type(default).__name__}); expected one that it can"
-    named_options = {"added": part.added} if issubclass(part, Source | Step) else {}
+    named_options = {"added": part.added} if issubclass(part, Source | Step | Rule) else {}
+    if issubclass(part, Source | Rule):
+        named_options |= {"path_options": part.path_options or frozenset()}
     if issubclass(part, Source):
-        named_options |= {"planning": part.planning, "path_options": part.path_options or frozenset()}
+        named_options |= {"planning": part.planning}
     if named_options:
         known = {option.name for option in options}
         if "added" in known:

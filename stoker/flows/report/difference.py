@@ -277,7 +277,7 @@ def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, .
     flat_a, flat_b = dict(_flat(redacted(a))), dict(_flat(redacted(b)))
     for table in ("steps", "rules"):  # what differs in nothing but its place, too
         in_a, in_b = ([str(part.get("name")) for part in recipe.get(table, ())] for recipe in (a, b))
-        if in_a != in_b and sorted(in_a) == sorted(in_b):
+        if _of_both(in_a, in_b) != _of_both(in_b, in_a):
             flat_a[f"{table}, order"], flat_b[f"{table}, order"] = ", ".join(in_a), ", ".join(in_b)
     names = dict.fromkeys([*flat_a, *flat_b])
     return tuple(
@@ -285,6 +285,21 @@ def _recipe(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[RecipeChange, .
         for name in names
         if flat_a.get(name) != flat_b.get(name)
     )
+
+
+def _of_both(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of the names that both have, as often as both have them, in the order of the first.
+
+    >>> _of_both(["a", "b", "a"], ["c", "a", "b"])
+    ['a', 'b']
+    """
+    left = Counter(others)
+    kept = []
+    for name in names:
+        if left[name]:
+            left[name] -= 1
+            kept.append(name)
+    return kept
 
 
 def _flat(value: Any, path: str = "") -> Sequence[tuple[str, str]]:  # Any: TOML

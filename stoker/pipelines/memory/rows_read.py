@@ -381,8 +381,9 @@ def _find(path: Path, hashes: Hashes) -> tuple[npt.NDArray[np.intp], Hashes]:
     order = np.argsort(hashes)
     wanted = hashes[order]
     places, rows, begin = [np.zeros(0, np.intp)], [np.zeros((0, _COLUMNS), np.uint64)], 0
-    # Each slice is read into the same memory: new memory costs as much as reading. Of no hashes none is read.
-    into = np.empty((_SLICE * bool(len(wanted)), _COLUMNS), np.uint64)
+    if not len(hashes):
+        return places[0], rows[0]
+    into = np.empty((_SLICE, _COLUMNS), np.uint64)  # of each slice: new memory costs as much as reading
     with path.open("rb") if path.is_file() else io.BytesIO() as file:
         while begin < len(wanted) and (count := (file.readinto(into.data) or 0) // _ROW):
             some = into[:count]

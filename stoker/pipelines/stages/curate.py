@@ -26,7 +26,7 @@ from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.elders.grouping import groups_of
 from stoker.pipelines.stages.elders.history import remembered
 from stoker.pipelines.stages.elders.parent import Parent, decides_alike, has_rules_of, manifest_of, parent_of
-from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, place
+from stoker.pipelines.stages.elders.placing import FETCHED, UNKNOWN, Codes, Flags, Placed, only, place
 from stoker.pipelines.stages.forgetting.matching import Forgotten, holds_forgotten
 from stoker.pipelines.stages.raw_part import NOT_OF_SAMPLES, DamagedParts, kept_columns, read_sample
 from stoker.pipelines.stages.scratch import folder_in
@@ -381,25 +381,24 @@ def _decide(
     for rule in recipe.rules:
         wanted = {*ALWAYS, *columns_of(rule)}
         read = samples.select([name for name in samples.column_names if name in wanted])
-        kept = read if is_kept.all() else read.filter(pa.array(is_kept))
-        kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
+        kept = only(read, pa.array(is_kept)).append_column("split", splits.take(pa.array(split[is_kept])))
         tools = partial(asking, name_of(rule))
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
-    narrow = samples.select(["key", "part", "group", "content_sha256"]).filter(pa.array(is_kept))
+    narrow = only(samples.select(["key", "part", "group", "content_sha256"]), pa.array(is_kept))
     fixed = placed.is_elder | placed.is_bound
     # All that the parent holds is among the samples where those are judged: what was dropped of it binds nobody.
     held, is_elder = None if judging.elders else placed.held, placed.is_elder[is_kept]
     copies = one_split.decide(narrow, split[is_kept], is_elder, fixed[is_kept], held, list(recipe.splits))
     tables.append(taken(decisions(copies), LAST_RULE))
     if judging.mend_leaks:
-        still = samples.select(["key", "content_sha256"]).filter(pa.array(is_kept))
+        still = only(samples.select(["key", "content_sha256"]), pa.array(is_kept))
         mended = one_split.mend(still, split[is_kept], list(recipe.splits.values()))
         tables.append(taken(decisions(mended), LAST_RULE))
     stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
     chosen = pa.array(stay)
     tables.append(_that_stay(samples.take(chosen), splits.take(pa.array(split[stay])), placed.former.take(chosen)))
-    if len(kept := narrow) > is_kept.sum():
-        kept = samples.select(narrow.column_names).filter(pa.array(is_kept))
+    same = narrow.num_rows == is_kept.sum()
+    kept = narrow if same else only(samples.select(narrow.column_names), pa.array(is_kept))
     leaks = one_split.count_torn(kept, split[is_kept])
     return pa.concat_tables(tables), leaks, kept.append_column("split", splits.take(pa.array(split[is_kept])))
 

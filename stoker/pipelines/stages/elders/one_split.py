@@ -123,9 +123,13 @@ def _may_be_torn(samples: pa.Table, split: Codes, held: pa.Table | None) -> bool
 
 def _marks(contents: pa.ChunkedArray) -> npt.NDArray[np.uint64] | None:
     """64 bits of each hash, by which different ones may be alike; None unless all are there and of the usual length."""
+    if not len(contents):
+        return np.zeros(0, np.uint64)
+    if contents.type != pa.string() or contents.null_count:  # of other software
+        return None
     lengths = pc.min_max(pc.binary_length(contents)).as_py()
-    if contents.type != pa.string() or contents.null_count or (lengths["min"], lengths["max"]) != (_HEX, _HEX):
-        return None if len(contents) else np.zeros(0, np.uint64)
+    if (lengths["min"], lengths["max"]) != (_HEX, _HEX):
+        return None
     found = []
     for chunk in contents.chunks:
         _, offsets, digits = chunk.buffers()

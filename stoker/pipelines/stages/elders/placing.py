@@ -6,7 +6,7 @@ whatever recipe and release gave it.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 NEVER = np.iinfo(np.int64).max  # of a sample that no version held
 FETCHED = ("sha256",)  # the column by which what was renamed is known if a changed step made other bytes of it
+_PIECE = 1 << 16  # texts
 UNKNOWN = -1  # of a split: the recipe has none of that name
 
 Codes = npt.NDArray[np.int64]
@@ -76,8 +77,10 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     with ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes") as beside:
         # Python's hashing and Arrow's joins take about as long, and run side by side.
         groups = samples["group"].unique()
-        naming = beside.submit(lambda: codes_of(groups.to_pylist(), splits))
-        aging = beside.submit(lambda: hashes_of("", samples["key"].to_pylist()) if by_age and held.num_rows else None)
+        naming = beside.submit(lambda: codes_of(_texts([groups]), splits))
+        aging = beside.submit(
+            lambda: hashes_of("", _texts(samples["key"].chunks)) if by_age and held.num_rows else None
+        )
         return _place(samples, held, list(splits), groups, naming.result, aging.result)
 
 
@@ -91,7 +94,7 @@ def _place(
 ) -> Placed:
     """See ``place``. ``split_by_name``: gives that of each of the groups; ``hashes``: of keys, where age counts."""
     code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(splits, pa.string())), UNKNOWN)
-    held = _only(held.append_column("code", code), pc.greater_equal(code, 0))
+    held = only(held.append_column("code", code), pc.greater_equal(code, 0))
     place_in_held = pc.index_in(samples["key"], value_set=held["key"])
     known = pc.is_valid(place_in_held).to_numpy()
     same = pc.equal(held["content_sha256"].take(place_in_held), samples["content_sha256"])
@@ -134,11 +137,18 @@ def _place(
         split=split[order],
         by_name=by_name[order],
         former=pc.fill_null(former, "").take(pa.array(order)),
-        held=_only(held, held["is_held"]),
+        held=only(held, held["is_held"]),
     )
 
 
-def _only(table: pa.Table, counts: pa.ChunkedArray) -> pa.Table:
+def _texts(chunks: Iterable[pa.Array]) -> Iterator[str]:
+    """The texts of arrays, of which not all are Python's at a time."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE):
+            yield from chunk.slice(start, _PIECE).to_pylist()
+
+
+def only(table: pa.Table, counts: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The rows that count; not copied where all do."""
     return table if pc.all(counts).as_py() else table.filter(counts)
 

@@ -18,6 +18,7 @@ from stoker.pipelines.rule import ALWAYS, DECISIONS, Rule, RuleTools, reasons_gi
 
 _NEEDED = ("key", "action", "value")
 _ACTIONS = ("drop", "split")
+_MANY = 4  # a share of all keys, one in so many, from which on few is not the word
 _MEASURED = {  # columns of every sample of a kind: what to do where there is none of that kind
     "image_hash": "which is measured of every image; this corpus has none: leave the rule out, or name image fields "
     "jpg, png or webp",
@@ -72,11 +73,17 @@ def rows_of(keys: pa.ChunkedArray, all_keys: pa.ChunkedArray) -> npt.NDArray[np.
     >>> rows_of(pa.chunked_array([["c", "x"]]), pa.chunked_array([["a", "b", "c"]]))
     array([ 2, -1])
     """
-    # Not looked up one by one: of all keys a table would be made, which costs more than to find them in one of the few.
+    if len(keys) > len(all_keys) // _MANY:
+        return _places(keys, all_keys)
+    # Of all keys a table would be made, which costs more than to look all of them up in one of the few.
     there = np.flatnonzero(pc.is_in(all_keys, value_set=keys).to_numpy())
-    places = pc.index_in(keys, value_set=all_keys.take(pa.array(there)))
-    found = pc.fill_null(places, -1).to_numpy().astype(np.int64)
+    found = _places(keys, all_keys.take(pa.array(there)))
     return np.where(found < 0, -1, there[found]) if len(there) else found
+
+
+def _places(keys: pa.ChunkedArray, among: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = pc.fill_null(pc.index_in(keys, value_set=among), -1).to_numpy().astype(np.int64)
+    return found
 
 
 def _rows_for(rule: Rule, records: pa.Table, known: Collection[str]) -> pa.Table:

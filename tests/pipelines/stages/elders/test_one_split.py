@@ -38,3 +38,14 @@ def test_what_may_be_torn_is_told_of_all_that_is(
         assert may_be or not is_torn
         if all(content in CONTENTS for content in samples["content_sha256"].to_pylist()) and parent is None:
             assert may_be == is_torn
+
+
+def test_contents_of_another_type_may_be_torn() -> None:
+    for column in (
+        pa.nulls(2),
+        pa.array([1, 2]),
+        pa.array(CONTENTS[:2]).dictionary_encode(),
+        pa.array(CONTENTS[:2], pa.large_string()),
+    ):
+        assert one_split._may_be_torn(pa.table({"content_sha256": column}), np.array([0, 1]), None)
+    assert not one_split._may_be_torn(pa.table({"content_sha256": CONTENTS[:2]}), np.array([0, 1]), None)

@@ -9,6 +9,7 @@ import pytest
 
 from stoker.pipelines.errors import RecipeError
 from stoker.pipelines.rule import ALWAYS, DECISIONS, Decision, Rule, RuleTools, decisions
+from stoker.pipelines.tables.deciding.decisions import rows_of
 from stoker.storage.shards.sample import Sample
 from stoker.testing import decide
 
@@ -127,3 +128,13 @@ def test_of_no_rows_a_rule_is_not_asked() -> None:
 def test_a_reason_that_nobody_declares_is_refused_in_one_line() -> None:
     with pytest.raises(RecipeError, match="drops 'a' for a reason that is not known; declare 'too_sad' in its `reas"):
         decide(Returning(lambda rows, tools: decisions([Decision("a", "drop", "too_sad")])), RECORDS)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_rows_of_keys_are_those_where_they_are_found(many: bool) -> None:
+    among = pa.chunked_array([[f"k{number}" for number in range(60)], [f"k{number}" for number in range(60, 100)]])
+    wanted = [*range(99, -1, -2)] if many else [77, 3, 60]
+    keys = pa.chunked_array([["none", *(f"k{number}" for number in wanted)]])
+    assert rows_of(keys, among).tolist() == [-1, *wanted]
+    assert rows_of(keys.slice(0, 1), among).tolist() == [-1]
+    assert rows_of(keys.slice(0, 0), among).tolist() == []
