@@ -300,5 +300,5 @@ def test_rules_of_one_name_and_the_order_of_rules_are_told_in_a_difference(
     ]
     assert told([large, caps], [caps, large]) == [("rules, order", "where, caps", "caps, where")]
     changes = told([large, caps], [caps, large, {"name": "exact_duplicates"}])
-    assert changes[1:] == [("rules, order", "where, caps", "caps, where, exact_duplicates")]
+    assert ("rules, order", "where, caps", "caps, where, exact_duplicates") in changes
     assert told([large, caps], [large, caps]) == []
