@@ -8,7 +8,6 @@ and those of settled candidates are passed over then.
 Two lines are taken for one if their 64-bit hashes are equal: among 10 million lines once in 400,000 lists.
 """
 
-import io
 import os
 import tempfile
 import zlib
@@ -74,7 +73,7 @@ def stamp_codes(stamps: pa.ChunkedArray) -> tuple[Hashes, Flags]:
 
 
 def marks_of(ids: Hashes, stamps: Hashes) -> Hashes:
-    """One number of each candidate and what its list says of it, from their hashes."""
+    """One number of each two hashes, such as of a candidate and of what its list says of it."""
     marks: Hashes = ids ^ (stamps * _MIX)
     return marks
 
@@ -378,14 +377,14 @@ def read_unsettled(
 
 def _find(path: Path, hashes: Hashes) -> tuple[npt.NDArray[np.intp], Hashes]:
     """The places of those hashes that the file has, and its rows of them."""
+    places, rows, begin = [np.zeros(0, np.intp)], [np.zeros((0, _COLUMNS), np.uint64)], 0
+    if not len(hashes) or not path.is_file():
+        return places[0], rows[0]
     order = np.argsort(hashes)
     wanted = hashes[order]
-    places, rows, begin = [np.zeros(0, np.intp)], [np.zeros((0, _COLUMNS), np.uint64)], 0
-    if not len(hashes):
-        return places[0], rows[0]
     into = np.empty((_SLICE, _COLUMNS), np.uint64)  # of each slice: new memory costs as much as reading
-    with path.open("rb") if path.is_file() else io.BytesIO() as file:
-        while begin < len(wanted) and (count := (file.readinto(into.data) or 0) // _ROW):
+    with path.open("rb") as file:
+        while begin < len(wanted) and (count := file.readinto(into.data) // _ROW):
             some = into[:count]
             here = np.ascontiguousarray(some[:, 0])
             end = int(np.searchsorted(wanted, here[-1], side="right"))

@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 
 _READS = 8  # samples that are read at a time
 _KEPT = ("key", "group", "start", "stop", "content_sha256")  # of the records, whatever rules read
+_DECIDED = ("key", "part", "group", "content_sha256")  # of the samples that stay, beside the split
 TOMBSTONES = "tombstones"  # in the place of a rule, before all: what was taken out by its owner is dropped
 FIRST_RULE = "unique_keys"  # always applied, before the recipe's: no two samples of a corpus have the same key
 LAST_RULE = "one_split"  # always applied, after them: no two samples of the same content lie in two splits
@@ -324,7 +325,7 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
         except DamagedParts as error:
             return error
 
-    at_once = reads_at_once(store, parts[0].records) if parts else 1
+    at_once = reads_at_once(store, (part.records for part in parts))
     with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-records") as threads:
         for part, found in zip(parts, threads.map(read, parts), strict=True):
             if isinstance(found, DamagedParts):
@@ -378,27 +379,28 @@ def _decide(
         is_kept[rows[is_drop]] = False
         return _as_stored(decided, samples["part"].take(pa.array(rows)), name)
 
+    def left(names: Collection[str]) -> pa.Table:
+        columns = [name for name in samples.column_names if name in names]
+        return only(samples.select(columns), pa.array(is_kept))
+
     for rule in recipe.rules:
-        wanted = {*ALWAYS, *columns_of(rule)}
-        read = samples.select([name for name in samples.column_names if name in wanted])
-        kept = only(read, pa.array(is_kept)).append_column("split", splits.take(pa.array(split[is_kept])))
+        kept = left({*ALWAYS, *columns_of(rule)})
+        kept = kept.append_column("split", splits.take(pa.array(split[is_kept])))
         tools = partial(asking, name_of(rule))
         tables.append(taken(decide(rule, kept, tools, tuple(recipe.splits), known), name_of(rule)))
-    narrow = only(samples.select(["key", "part", "group", "content_sha256"]), pa.array(is_kept))
+    narrow = left(_DECIDED)
     fixed = placed.is_elder | placed.is_bound
     # All that the parent holds is among the samples where those are judged: what was dropped of it binds nobody.
     held, is_elder = None if judging.elders else placed.held, placed.is_elder[is_kept]
     copies = one_split.decide(narrow, split[is_kept], is_elder, fixed[is_kept], held, list(recipe.splits))
     tables.append(taken(decisions(copies), LAST_RULE))
     if judging.mend_leaks:
-        still = only(samples.select(["key", "content_sha256"]), pa.array(is_kept))
-        mended = one_split.mend(still, split[is_kept], list(recipe.splits.values()))
+        mended = one_split.mend(left(("key", "content_sha256")), split[is_kept], list(recipe.splits.values()))
         tables.append(taken(decisions(mended), LAST_RULE))
     stay = np.flatnonzero(is_kept & ~moved & (split != placed.by_name))
     chosen = pa.array(stay)
     tables.append(_that_stay(samples.take(chosen), splits.take(pa.array(split[stay])), placed.former.take(chosen)))
-    same = narrow.num_rows == is_kept.sum()
-    kept = narrow if same else only(samples.select(narrow.column_names), pa.array(is_kept))
+    kept = narrow if narrow.num_rows == is_kept.sum() else left(_DECIDED)
     leaks = one_split.count_torn(kept, split[is_kept])
     return pa.concat_tables(tables), leaks, kept.append_column("split", splits.take(pa.array(split[is_kept])))
 

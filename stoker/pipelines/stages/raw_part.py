@@ -7,7 +7,6 @@ A damaged marker is made again from these objects. A part whose bytes are damage
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -141,8 +140,7 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         samples = INDEX.check(table.filter(pc.is_null(table["reason"])), names)
     except (CorruptShard, pa.ArrowException, OSError, ValueError) as error:
         raise DamagedParts(f"{store.url}/{part.records}: {error}", [part]) from error
-    reasons = {one["values"]: one["counts"] for one in table["reason"].value_counts().to_pylist()}
-    kept = reasons.pop(None, 0)
+    kept, reasons = _counted(table)
     if (table.num_rows, kept, reasons) != (part.read, part.kept, dict(part.rejected)):
         raise DamagedParts(
             f"{store.url}/{part.records}: its {table.num_rows} rows are not what the part's marker counts", [part]
@@ -152,6 +150,12 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         live[list(gone)] = False
         samples = samples.filter(pa.array(live).filter(pc.is_null(table["reason"]).combine_chunks()))
     return samples, schema
+
+
+def _counted(table: pa.Table) -> tuple[int, dict[str, int]]:
+    """How many candidates of records were kept, and how many were rejected for each reason."""
+    counts = {one["values"]: one["counts"] for one in table["reason"].value_counts().to_pylist()}
+    return counts.pop(None, 0), counts
 
 
 def read_sample(store: Store, part: Part, row: Mapping[str, Any]) -> Sample:  # Any: Parquet values
@@ -255,8 +259,7 @@ def _from_objects(store: Store, corpus: str, digest: str, partition: str, shared
         except CorruptShard as error:  # of other software: its checksum is right
             _log.warning("%s/%s: %s", store.url, key, error)
             continue
-        reasons = Counter(table["reason"].to_pylist())
-        kept = reasons.pop(None, 0)
+        kept, reasons = _counted(table)
         names = set(table["partition"].to_pylist()) if shared else ()
         for tar, tar_sha256 in tars.items():
             if _fits(store, tar, tar_sha256, stored[tar], table):

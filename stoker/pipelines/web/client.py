@@ -131,13 +131,12 @@ class Client:
         attempt = 0
         most, begun = request.sink.size, request.sink.begun
         while True:
-            attempt += 1
             outcome = self._attempt(request)
             if not isinstance(outcome, FetchFailure):
                 return outcome
             if outcome.goes_on:  # at least a byte came, and there is time for each by its bytes alone
-                attempt -= 1
                 continue
+            attempt += 1
             size = request.sink.size
             if request.sink.begun > begun:  # what comes again is no progress; what follows it is, but not for ever
                 most, begun = size, request.sink.begun

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.pipelines.errors import SourceBroken
-from stoker.pipelines.web.http.sinks import note_of
+from stoker.pipelines.web.http.sinks import note_of, write_note
 from stoker.storage.boot import boot_id
 
 _KEPT_S = 14 * 86_400  # seconds that an unfinished download waits for its next run
@@ -81,12 +81,9 @@ def hold(path: Path, sha256: str, measures: Measures) -> bool:
     if not (boot_id() and note_of(path).exists()) or shutil.disk_usage(path.parent).free < _ROOM * stat.st_size:
         return False
     note = {"sha256": sha256, "measures": dict(measures), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    written = path.with_name(f"{_NOTE}.new")
     try:
-        written.write_text(json.dumps(note), encoding="utf-8")
-        written.replace(path.with_name(_NOTE))
+        write_note(path.with_name(_NOTE), note)
     except OSError:  # the disk is full, or a quota
-        written.unlink(missing_ok=True)
         return False
     return True
 

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -39,9 +39,12 @@ def second_read(read: Callable[[], T]) -> T:
         return read()
 
 
-def reads_at_once(store: Store, key: str) -> int:
+def reads_at_once(store: Store, keys: Iterable[str]) -> int:
     """How many threads are to read such objects: a core each where they are files here, since no more is gained."""
-    return _READS if store.path(key) is None else min(_READS, os.cpu_count() or 1)
+    first = next(iter(keys), None)
+    if first is None:
+        return 1
+    return _READS if store.path(first) is None else min(_READS, os.cpu_count() or 1)
 
 
 def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryview:

@@ -1,7 +1,7 @@
 """`stoker forget`: take samples out of a corpus, and keep them out."""
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,20 +100,22 @@ def _print(told: "Forgetting", *, done: bool, purged: bool) -> None:
     if len(told.unknown) > _SHOWN:
         print(f"and {len(told.unknown) - _SHOWN:,} more that no sample has")
     if told.may_return:
-        first = ", ".join(told.may_return[:_SHOWN]) + ", ..." * (len(told.may_return) > _SHOWN)
         note(
             f"{plural(len(told.may_return), 'sample')} left out as near-duplicates or copies of these may come back: "
-            f"{first}; forget them too, by --key, if they are meant"
+            f"{_first(told.may_return)}; forget them too, by --key, if they are meant"
         )
     if told.copies:
-        first = ", ".join(told.copies[:_SHOWN]) + ", ..." * (len(told.copies) > _SHOWN)
         note(
             f"{plural(len(told.copies), 'sample')} of other names with the same bytes "
-            f"{'stay' if done else 'would stay'}, in older versions too: {first}; forget them too, by --key or "
-            "--sha256, if they are meant"
+            f"{'stay' if done else 'would stay'}, in older versions too: {_first(told.copies)}; forget them too, "
+            "by --key or --sha256, if they are meant"
         )
     if done and told.samples and not purged:
         note("their bytes are still in the store, in shards, raw parts and older versions: --purge removes them")
+
+
+def _first(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + ", ..." * (len(keys) > _SHOWN)
 
 
 def _print_purge(store: "Store", purged: "Purge") -> None:

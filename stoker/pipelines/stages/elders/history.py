@@ -77,9 +77,8 @@ def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shar
 def _read(store: Store, shards: Sequence[Shard], tables: dict[str, pa.Table]) -> list[str]:
     """Read what shards hold, as far as it is not read yet; their identities."""
     wanted = [shard for shard in shards if shard.identity not in tables]
-    if not wanted:
-        return [shard.identity for shard in shards]
-    with ThreadPoolExecutor(reads_at_once(store, wanted[0].index), thread_name_prefix="stoker-elders") as threads:
+    at_once = reads_at_once(store, (shard.index for shard in wanted))
+    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-elders") as threads:
         for shard, table in zip(wanted, threads.map(partial(_held_in, store), wanted), strict=True):
             tables[shard.identity] = table
     return [shard.identity for shard in shards]

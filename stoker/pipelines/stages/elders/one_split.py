@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stoker.pipelines.memory.rows_read import marks_of
 from stoker.pipelines.rule import Decision, numbered
 
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 _HEX = 64  # digits of a SHA-256
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass
@@ -136,7 +136,7 @@ def _marks(contents: pa.ChunkedArray) -> npt.NDArray[np.uint64] | None:
         start = int(np.frombuffer(offsets, np.int32)[chunk.offset])
         rows = np.frombuffer(digits, np.uint8, len(chunk) * _HEX, start).reshape(-1, _HEX)
         words = np.ascontiguousarray(rows[:, -16:]).view(np.uint64)
-        found.append(words[:, 0] ^ (words[:, 1] * _MIX))
+        found.append(marks_of(words[:, 0], words[:, 1]))
     return np.concatenate(found)
 
 

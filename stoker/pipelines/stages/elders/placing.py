@@ -6,8 +6,8 @@ whatever recipe and release gave it.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,26 +74,13 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
         splits: the recipe's.
         by_age: those that a version held come in the order of the first one that did, then of a hash of the key.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes") as beside:
-        # Python's hashing and Arrow's joins take about as long, and run side by side.
-        groups = samples["group"].unique()
-        naming = beside.submit(lambda: codes_of(_texts([groups]), splits))
-        aging = beside.submit(
-            lambda: hashes_of("", _texts(samples["key"].chunks)) if by_age and held.num_rows else None
-        )
-        return _place(samples, held, list(splits), groups, naming.result, aging.result)
-
-
-def _place(
-    samples: pa.Table,
-    held: pa.Table,
-    splits: Sequence[str],
-    groups: pa.Array,
-    split_by_name: Callable[[], Codes],
-    hashes: Callable[[], npt.NDArray[np.uint64] | None],
-) -> Placed:
-    """See ``place``. ``split_by_name``: gives that of each of the groups; ``hashes``: of keys, where age counts."""
-    code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(splits, pa.string())), UNKNOWN)
+    groups = samples["group"].unique()
+    # Python's hashing and Arrow's joins take about as long, and run side by side.
+    beside = ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes")
+    naming = beside.submit(codes_of, _texts([groups]), splits)
+    hashing = beside.submit(hashes_of, "", _texts(samples["key"].chunks)) if by_age and held.num_rows else None
+    beside.shutdown(wait=False)
+    code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(list(splits), pa.string())), UNKNOWN)
     held = only(held.append_column("code", code), pc.greater_equal(code, 0))
     place_in_held = pc.index_in(samples["key"], value_set=held["key"])
     known = pc.is_valid(place_in_held).to_numpy()
@@ -118,13 +105,13 @@ def _place(
     rank = np.where(is_elder, 0, np.where(is_bound, 1, 2))
     order = np.argsort(rank, kind="stable")
     order = order[is_chosen[order]]
-    by_name, split = _by_group(samples, held, groups, split_by_name)
+    by_name, split = _by_group(samples, held, groups, naming)
     since = np.full(samples.num_rows, NEVER)
     if held.num_rows:
         split = np.where(before >= 0, held["code"].to_numpy()[before], split)
         since = np.where(before >= 0, held["since"].to_numpy()[before], since)
-    if (hashed := hashes()) is not None:
-        order = _sorted_by_age(order, hashed, since)
+    if hashing:
+        order = _sorted_by_age(order, hashing.result(), since)
     former = pc.if_else(
         pa.array(is_elder & ~known), held["key"].take(pa.array(origin, pa.int64(), mask=origin < 0)), ""
     )
@@ -198,15 +185,16 @@ def _rank(numbers: Codes) -> Codes:
     return np.arange(len(numbers)) - np.repeat(starts, lengths)
 
 
-def _by_group(
-    samples: pa.Table, held: pa.Table, groups: pa.Array, split_by_name: Callable[[], Codes]
-) -> tuple[Codes, Codes]:
-    """Of each sample the split by its group's name, and that of the group's elders, where it has any."""
+def _by_group(samples: pa.Table, held: pa.Table, groups: pa.Array, naming: Future[Codes]) -> tuple[Codes, Codes]:
+    """Of each sample the split by its group's name, and that of the group's elders, where it has any.
+
+    ``naming``: the splits of the groups, by their names.
+    """
     numbers = pc.index_in(samples["group"], value_set=groups).to_numpy().astype(np.int64)
     own = pc.fill_null(pc.index_in(held["group"], value_set=groups), -1).to_numpy()
     # Written last to first, so that the first elder's is what remains.
     members = np.flatnonzero(own >= 0)[::-1]
-    by_name = split_by_name()
+    by_name = naming.result()
     of_elders = by_name.copy()
     of_elders[own[members]] = held["code"].to_numpy()[members]
     return (by_name[numbers], of_elders[numbers]) if len(groups) else (numbers, numbers)

@@ -4,7 +4,7 @@ What was asked for is remembered as tombstones, with the keys of all samples tha
 compares keys alone. The newest version is followed by a view without the samples. Their bytes stay in the store.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -241,29 +241,34 @@ def _found(store: Store, corpus: str, values: tuple[tuple[str, str], ...], now: 
     unknown = tuple((kind, value) for kind, value in values if value not in told[kind])
     gone = Forgotten(Tombstones.of([to_table([*values, *own], at=now())])), Forgotten(known)
     may_return = _may_return(store, load_manifest(store, corpus), scan.keys, gone)
-    copies = _copies(store, corpus, scan, gone)
+    copies = _copies(store, corpus, scan, gone, now)
     return _Found(scan.samples, more, frozenset(numbers), unknown, may_return, copies)
 
 
-def _copies(store: Store, corpus: str, scan: "_Scan", gone: Iterable[Forgotten]) -> tuple[str, ...]:
+def _copies(store: Store, corpus: str, scan: "_Scan", gone: Collection[Forgotten], now: Clock) -> tuple[str, ...]:
     """The keys of samples of any version that hold the bytes of those found, and are not taken out themselves."""
     columns = [table["content_sha256"] for table in scan.met if "content_sha256" in table.column_names]
     contents = sorted({one for column in columns for one in column.to_pylist() if one})
     if not contents:
         return ()
-    by_content = to_table([("sha256", one) for one in contents], at=utc_now())
+    by_content = to_table([("sha256", one) for one in contents], at=now())
     compared = frozenset().union(*(one.columns for one in gone))
     alike = _Scan(store, Forgotten(Tombstones.of([by_content])), blanks=False, columns=compared)
     for version in catalog.versions(store, corpus):
         alike.add(load_manifest(store, corpus, version))
+    return _not_out(alike.met, scan.keys, gone)
+
+
+def _not_out(tables: Iterable[pa.Table], keys: set[str], gone: Collection[Forgotten]) -> tuple[str, ...]:
+    """The keys of rows that are not taken out, but for some keys."""
     found: set[str] = set()
-    for table in alike.met:
+    for table in tables:
         out = np.logical_or.reduce([one.rows(table) for one in gone])
         found.update(table["key"].filter(pa.array(~out)).to_pylist())
-    return tuple(sorted(found - scan.keys))
+    return tuple(sorted(found - keys))
 
 
-def _may_return(store: Store, newest: Manifest, keys: set[str], gone: Iterable[Forgotten]) -> tuple[str, ...]:
+def _may_return(store: Store, newest: Manifest, keys: set[str], gone: Collection[Forgotten]) -> tuple[str, ...]:
     """The keys of samples that the rules dropped because of these ones, and that are not taken out themselves."""
     if not keys or not newest.parts:
         return ()
@@ -274,16 +279,15 @@ def _may_return(store: Store, newest: Manifest, keys: set[str], gone: Iterable[F
     named = pc.fill_null(pc.is_in(decided["witness"], value_set=pa.array(sorted(keys), pa.string())), False)
     dropped = decided.filter(pc.and_(named, pc.equal(decided["action"], "drop")))
     wanted = sorted({"key"}.union(*(one.columns for one in gone)))
-    found: set[str] = set()
-    for part in newest.parts:
-        mine = dropped["key"].filter(pc.equal(dropped["part"], part.digest))
-        if not len(mine):
-            continue
-        table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=wanted)
-        table = table.filter(pc.is_in(table["key"], value_set=mine.combine_chunks()))
-        out = np.logical_or.reduce([one.rows(table) for one in gone])
-        found.update(table["key"].filter(pa.array(~out)).to_pylist())
-    return tuple(sorted(found - keys))
+
+    def of_parts() -> Iterator[pa.Table]:
+        for part in newest.parts:
+            mine = dropped["key"].filter(pc.equal(dropped["part"], part.digest))
+            if len(mine):
+                table = verified_table(store, part.records, RECORDS, sha256=part.records_sha256, columns=wanted)
+                yield table.filter(pc.is_in(table["key"], value_set=mine.combine_chunks()))
+
+    return _not_out(of_parts(), keys, gone)
 
 
 def _own(store: Store, parts: Iterable[Part], met: Iterable[pa.Table]) -> Iterator[tuple[str, str, str]]:

@@ -75,7 +75,7 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    at_once = reads_at_once(store, before.shards[0].index) if before.shards else 1
+    at_once = reads_at_once(store, (shard.index for shard in before.shards))
     with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-indexes") as threads:
         indexes = list(threads.map(partial(_index_of, store), before.shards))
     stored = pa.concat_tables([kept.select(_PLACE).slice(0, 0), *indexes])

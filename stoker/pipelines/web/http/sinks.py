@@ -192,14 +192,8 @@ class FileSink:
         self._whole = int(length) if length.isdecimal() and not compressed else None
         self._validator = "" if compressed else _validator(response)
         if self._note is not None and self._validator:
-            written = self._note.with_name(f"{self._note.name}.new")
-            try:
-                with _writing(written):
-                    written.write_text(json.dumps({"validator": self._validator, "boot": boot_id()}), encoding="utf-8")
-                    written.replace(self._note)
-            except NotWritten:
-                written.unlink(missing_ok=True)
-                raise
+            with _writing(self._note):
+                write_note(self._note, {"validator": self._validator, "boot": boot_id()})
 
     def write(self, piece: bytes) -> None:
         """See Sink."""
@@ -283,6 +277,17 @@ class FileSink:
 def note_of(path: Path) -> Path:
     """Where it stands what state of its resource a download is of."""
     return path.with_name(f"{path.name}.json")
+
+
+def write_note(path: Path, note: Mapping[str, object]) -> None:
+    """Write a note beside a download as a whole. Raises OSError where it cannot, and leaves nothing of it then."""
+    written = path.with_name(f"{path.name}.new")
+    try:
+        written.write_text(json.dumps(note), encoding="utf-8")
+        written.replace(path)
+    except OSError:
+        written.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
