@@ -358,7 +358,8 @@ class Source:
         """The stamp of all candidates of a partition that are one thing together, as the frames of a video are.
 
         Where a part of before has it, of whatever recipe, and no reject that another recipe may decide otherwise, the
-        partition is not read. "": its candidates are things of their own.
+        partition is not read. "": its candidates are things of their own. What the stamp of a candidate has behind a
+        ``STAMP_END`` is known by reading alone, as the bytes at a URL are, and is not looked at.
         """
         return ""
 
@@ -403,6 +404,7 @@ class Cut(NamedTuple):
 ORIGINALS = "originals"  # in the payload of a partition: ``Original`` by identity, of which samples are made anew
 EARLIER = "earlier"  # in the payload of such a partition: responses of before by identity, see ``web.measured``
 BUDGET = "budget"  # in it too: bytes that bodies of candidates in EARLIER may have; once spent, the others are left out
+STAMP_END = "/"  # see ``Source.stamp_of_whole``
 CHANGED = "changed"  # in the payload of a partition whose bytes changed at their URL, see ``Source.url_of_whole``
 AGAIN = "again"  # in the payload of a partition whose candidates were all asked for before, see ``ListedSource``
 

@@ -18,7 +18,17 @@ from stoker.pipelines.images.codec import Format, encode
 from stoker.pipelines.memory.file_notes import file_notes
 from stoker.pipelines.partition import Partition, digest
 from stoker.pipelines.rejected import OutcomeClass, Reason, Rejected
-from stoker.pipelines.source import AGAIN, FORGOTTEN, MAX_PREVIEW, Candidate, Context, Source, TooLargeForPreview
+from stoker.pipelines.source import (
+    AGAIN,
+    CHANGED,
+    FORGOTTEN,
+    MAX_PREVIEW,
+    STAMP_END,
+    Candidate,
+    Context,
+    Source,
+    TooLargeForPreview,
+)
 from stoker.pipelines.video.containers import check_library
 from stoker.pipelines.video.decoding.selection import FrameTimes
 from stoker.pipelines.video.frames import VideoFrame, VideoReader
@@ -45,6 +55,7 @@ from stoker.storage.shards.sample import Sample
 _STAMP_DIGITS = 32  # hex digits: 128 bits
 _STRETCH = "stretch"  # in the payload of a stretch of a film
 _HELD = "held"  # in that of one behind a URL: SHA-256 and measures of what was downloaded
+_OF_READING = frozenset({AGAIN, CHANGED, _STRETCH, _HELD})  # in payloads, and nothing of what is read
 _LEAST_CUT = 4 << 20  # bytes of a film that may be cut: a smaller one is read soon
 _SHARED_BYTES = 16 << 20  # of small files that are one raw part, at most
 _LEAST_BYTES = 4 << 10  # that a file counts there: opening one costs as much
@@ -149,7 +160,7 @@ class VideoFrames(Source):
 
     def stamp_of_whole(self, partition: Partition) -> str:
         """See Source. Of the video's bytes, or its URL, and of what a list says of it."""
-        payload = {name: value for name, value in partition.payload.items() if name not in (AGAIN, _STRETCH, _HELD)}
+        payload = {name: value for name, value in partition.payload.items() if name not in _OF_READING}
         return digest([payload, partition.fingerprint])[:_STAMP_DIGITS]
 
     def url_of_whole(self, partition: Partition) -> str:
@@ -197,8 +208,11 @@ class VideoFrames(Source):
 
     def read(self, partition: Partition, context: Context) -> Iterator[Candidate]:
         """See Source. Of a video that is read again the frames that are known are not."""
-        stamp = self.stamp_of_whole(partition)
+        whole, is_of_url = self.stamp_of_whole(partition), bool(self.url_of_whole(partition))
         for candidate in self._read(partition, context):
+            # The same bytes are the same frames, whatever validator their server sends with them now.
+            sha256 = candidate.sample.record.get("sha256") if is_of_url else None
+            stamp = f"{whole}{STAMP_END}{sha256[:_STAMP_DIGITS]}" if sha256 else whole
             if candidate.rejected is None and context.known.has(candidate.sample.key, stamp=stamp, always_stamped=True):
                 unchanged = Candidate.unchanged(candidate.sample.key, measures=candidate.sample.measures)
                 yield replace(unchanged, omitted=candidate.omitted)

@@ -24,7 +24,7 @@ from stoker.pipelines.partition import Partition, Partitions, digest
 from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
-from stoker.pipelines.source import AGAIN, CHANGED, Context, Cut
+from stoker.pipelines.source import AGAIN, CHANGED, STAMP_END, Context, Cut
 from stoker.pipelines.stages.ingest import part_digest, plan
 from stoker.pipelines.stages.reading.sharing import share, sharing, together_again
 from stoker.pipelines.stages.remembering.asking_whole import ask_whole
@@ -295,7 +295,7 @@ class _Have:
         """
         made = self.parts_of_recipe(partition)
         stamp = "" if made else self._recipe.source.stamp_of_whole(partition)
-        return made or (self._settled(stamp) if stamp and stamp in self._last else [])
+        return made or (self._settled(stamp, partition.name) if stamp and stamp in self._last else [])
 
     def parts_of_recipe(self, partition: Partition) -> list[str]:
         """Those of them that this recipe made."""
@@ -317,28 +317,39 @@ class _Have:
 
     @cached_property
     def _last(self) -> dict[str, str]:
-        """By stamp, the digest of the last part of before whose candidates have it."""
+        """By the stamp of a whole, the digest of the last part of before whose candidates have it."""
         stamps = self._recall.definite("stamp").group_by(["stamp", "part"]).aggregate([])
         last: dict[str, tuple[int, str]] = {}
         places = {made: place for place, made in enumerate(self._parts)}
         for stamp, made in zip(stamps["stamp"].to_pylist(), stamps["part"].to_pylist(), strict=True):
             if stamp and made in places:
-                last[stamp] = max(last.get(stamp, (-1, "")), (places[made], made))
+                whole = _whole_of(stamp)
+                last[whole] = max(last.get(whole, (-1, "")), (places[made], made))
         return {stamp: made for stamp, (_, made) in last.items()}
 
-    def _settled(self, stamp: str) -> list[str]:
-        """The digest of what has a stamp in the last part of before, if none of its rejects is for a recipe."""
+    def _settled(self, stamp: str, last: str) -> list[str]:
+        """The digest of what has a stamp in the last part of before, if none of its rejects is for a recipe.
+
+        ``last``: name of the partition as it is since it changed last. What was read before that is not meant.
+        """
         part = self._parts[self._last[stamp]]
         name, rejected = part.partition, set(part.counted.rejected)
         if part.shared:
             rows = [*enumerate(self._recall.reader.rows(part, (STAMP, "reason")))]
-            name = next(partition_of(row, part) or "" for _, row in rows if row.get(STAMP) == stamp)
+            name = next(partition_of(row, part) or "" for _, row in rows if _whole_of(row.get(STAMP) or "") == stamp)
             own = [(number, row["reason"]) for number, row in rows if partition_of(row, part) == name]
             rejected = {reason for number, reason in own if number not in part.not_counted} - {None, KNOWN}
             rejected |= {VANISHED for number, _ in own if number in part.vanished}
         reasons = (self._recipe.reasons.get(reason, UNKNOWN) for reason in rejected)
         is_settled = all(reason.outcome_class in _SETTLED for reason in reasons)
+        named = _NAME_AGAIN.fullmatch(name)
+        is_settled = is_settled and (named[1] if named else name) == last
         return [part.holds[name]] if is_settled else []
+
+
+def _whole_of(stamp: str) -> str:
+    """The stamp of the whole in the stamp of a candidate, see ``Source.stamp_of_whole``."""
+    return stamp.partition(STAMP_END)[0]
 
 
 def _changed(partition: Partition, number: int) -> Partition:

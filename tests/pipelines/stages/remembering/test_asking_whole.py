@@ -153,3 +153,39 @@ def test_a_video_that_changed_gives_other_frames_under_the_same_keys(tmp_path: P
     assert set(files.held(fourth, "width").values()) == {32}
     last, asked = files.run(REFRESH)
     assert (last.new, asked) == (False, ["/1.mp4", "/2.mp4"])
+
+
+@pytest.mark.parametrize("left", [10**9, *range(2, 26, 3)])
+def test_a_video_that_is_sent_again_under_another_etag_is_what_it_was(tmp_path: Path, site: Site, left: int) -> None:
+    for name, size in (("a", (64, 48)), ("b", (80, 48))):
+        film(tmp_path / f"{name}.mp4", [0, 500, 1000, 1500], size=size)
+    same, other = ((tmp_path / f"{name}.mp4").read_bytes() for name in "ab")
+    source = {"name": "video_frames", "videos": site.url("/1.mp4"), "frames_per_second": 1.0}
+    files = Files(tmp_path, site, source, {})
+    files.store = store = FailingCalls(after=left % 2 == 1)
+    store.left = 10**9
+    files.serve("/1.mp4", same, etag='"a"')
+    first, _ = files.run()
+    files.serve("/1.mp4", same, etag='"b"')
+    second, asked = files.run(REFRESH)
+    assert (second.new, asked) == (False, ["/1.mp4", "/1.mp4"])
+    assert files.run(REFRESH)[1] == ["/1.mp4"], "by the validator that came last"
+    files.serve("/1.mp4", other, etag='"c"')
+    store.left = left
+    with suppress(StorageUnavailable):
+        files.run(REFRESH)
+    was_killed, store.left = store.left <= 0, 10**9
+    assert was_killed == (left < 10**9)
+    files.serve("/1.mp4", same, etag='"a"')
+    third, _ = files.run(REFRESH)
+    fourth, _ = files.run(REFRESH)
+    assert set(files.held(fourth, "width").values()) == {64}
+    if was_killed and third.manifest.version == 1:
+        assert (third.new, third.manifest.content) == (False, first.manifest.content)
+    assert (fourth.new, files.run(REFRESH)[0].new) == (False, False)
+    files.document["steps"] = [{"name": "image", "mode": "center_crop", "size": 32}]
+    assert set(files.run()[0].manifest.shards) == set(fourth.manifest.shards)
+    assert files.run()[1] == []
+    remade, _ = files.run(Again(older_recipe=True))
+    assert set(files.held(remade, "width").values()) == {32}
+    assert files.run(REFRESH)[0].new is False
