@@ -3,6 +3,8 @@
 VENV ?= .venv
 WORKERS ?= 3
 PYTEST_ARGS ?=
+# A file's tests share what they start. The order is that of tests/conftest.py.
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOWEST_TOOLS := httpx hypothesis import-linter lightning psutil pytest pytest-xdist ruff setuptools
 .DEFAULT_GOAL := help
@@ -48,13 +50,13 @@ test check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest $(SPREAD) $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-dev  ## tests that take many minutes: signals at fifty moments, twenty kills
 	$(BIN)/pytest -n $(WORKERS) -m nightly $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/.installed  ## the fast tests with the lowest versions that are declared, on Python 3.11
-	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not nightly" $(PYTEST_ARGS)
+	.venv-lowest/bin/python -m pytest $(SPREAD) -m "not slow and not nightly" $(PYTEST_ARGS)
 
 .venv-lowest/.installed: pyproject.toml constraints-lowest.txt
 	@for candidate in $(PYTHON311) python3.11 $$HOME/.pyenv/versions/3.11.*/bin/python; do \
