@@ -47,13 +47,14 @@ def show(arguments: Namespace) -> int:
     if arguments.where is not None or arguments.by or arguments.sort:
         return show_samples(store, manifest, arguments)
     withdrawn = count_taken_out(store, manifest.shards)
-    is_newest = manifest.version == max(versions(store, manifest.corpus), default=0)
+    existing = versions(store, manifest.corpus)
+    is_newest = manifest.version == max(existing, default=0)
     remembered = count_remembered(store, manifest.corpus, utc_now()) if is_newest else None
     if arguments.json:
         memory = {"memory": remembered.to_json()} if remembered else {}
-        print_json(version_json(manifest) | {"withdrawn": withdrawn} | memory)
+        print_json(version_json(manifest, existing) | {"withdrawn": withdrawn} | memory)
     else:
-        print_version(manifest, Console())
+        print_version(manifest, Console(), existing)
         if remembered:
             note(memory_text(remembered))
         if withdrawn:
@@ -128,7 +129,7 @@ def why(arguments: Namespace) -> int:
         former = next(filter(None, (find_former(store, manifest, name, search.finder) for name in names)), None)
     if not lineages and former is None:
         raise NotFound(
-            f"{manifest.reference}: its sources never offered {arguments.text!r}; "
+            f"{manifest.reference}: its sources never offered {arguments.text!r}{_or_purged(store, manifest)}; "
             "expected a sample's key, URL, page's URL or SHA-256, or the path of a local file"
         )
     if arguments.json:
@@ -149,6 +150,16 @@ def _taken_out(store: "Store", manifest: "Manifest", text: str) -> str:
     record = {"url": text, "page_url": text, "key": text, "sha256": text.lower()}
     day, reason = taken_out_for(store, manifest.corpus, record)
     return f"{day} ({reason})" if reason else day
+
+
+def _or_purged(store: "Store", manifest: "Manifest") -> str:
+    """By what a candidate may have been taken out that is not found by its names any more."""
+    from stoker.pipelines.stages.forgetting.matching import Forgotten
+
+    told = sorted({"author", "host", "page"} & Forgotten.load(store, manifest.corpus).tombstones.kinds)
+    return (
+        f", or it was purged by its {' or '.join(told)}: then nothing is kept of it but a hash of that" if told else ""
+    )
 
 
 def _names_of(manifest: "Manifest", text: str) -> "Iterator[str]":

@@ -1,6 +1,6 @@
 """Reports in the terminal: the corpora of a store, and what a version holds and what was rejected."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -103,14 +103,14 @@ def corpora_json(store: Store) -> dict[str, Any]:  # Any: JSON
     return {"store": store.url, "corpora": corpora}
 
 
-def version_json(manifest: Manifest) -> dict[str, Any]:  # Any: JSON
+def version_json(manifest: Manifest, existing: Collection[int] | None = None) -> dict[str, Any]:  # Any: JSON
     """The report of a version as JSON values; documented by the dataclasses of ``stoker.flows.report.report``."""
-    return make_report(manifest).to_json()
+    return make_report(manifest, existing).to_json()
 
 
-def print_version(manifest: Manifest, console: Console) -> None:
-    """Print the report of a version, from its manifest alone."""
-    report = make_report(manifest)
+def print_version(manifest: Manifest, console: Console, existing: Collection[int] | None = None) -> None:
+    """Print the report of a version, from its manifest alone. ``existing``: see ``report``."""
+    report = make_report(manifest, existing)
     sheet = Sheet(console)
     _head(report, sheet)
     if not report.indexed:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -103,10 +103,11 @@ class HtmlPages:
         """The version that a reference in an address names. Raises NotFound."""
         return self._reader.manifest(*parse_reference(reference))
 
-    def report(self, manifest: Manifest) -> Report:
-        """The report of a version, cached."""
-        key = (manifest.reference, manifest.content, manifest.created_at)
-        return self._reports.get(key, lambda: report(manifest))
+    def report(self, manifest: Manifest, existing: Sequence[int] | None = None) -> Report:
+        """The report of a version, cached. ``existing``: see ``report``."""
+        parent_is_there = existing is None or manifest.parent in existing
+        key = (manifest.reference, manifest.content, manifest.created_at, parent_is_there)
+        return self._reports.get(key, lambda: report(manifest, existing))
 
     def remembered(self, manifest: Manifest) -> Remembered | None:
         """What the corpus remembers of its candidates; None of any version but the newest.
@@ -190,11 +191,11 @@ class HtmlPages:
     ) -> HTMLResponse:
         """A version: its report, and one page of its samples."""
         manifest = self.manifest(reference)
-        summary = self.report(manifest)
+        versions = self._reader.versions(manifest.corpus)
+        summary = self.report(manifest, versions)
         filters = {"label": label, "language": language, "licence": licence, "source": source, "author": author}
         where = {column: value for column, value in filters.items() if value}
         samples = self._reader.page(manifest, split=split, where=where, number=page, size=PAGE)
-        versions = self._reader.versions(manifest.corpus)
         tables = [column for column in summary.categories if column.distinct > 1 or column.missing]
         return self.page(
             "corpus.html",

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -136,8 +136,8 @@ class Report:
         return next((category for category in self.categories if category.column == column), None)
 
 
-def report(manifest: Manifest) -> Report:
-    """The report of a version. Only its manifest is read."""
+def report(manifest: Manifest, existing: Collection[int] | None = None) -> Report:
+    """The report of a version. Only its manifest is read. ``existing``: versions that were not deleted; None: all."""
     columns = read_columns(manifest.statistics)
     document = manifest.recipe
     steps, rules = (_components(document.get(name)) for name in ("steps", "rules"))
@@ -184,7 +184,7 @@ def report(manifest: Manifest) -> Report:
         distinct=columns.distinct,
         nested=columns.nested,
         kinds=kinds,
-        next=_next_commands(manifest, kinds, labelled=any(column.column == "label" for column in columns.categories)),
+        next=_next_commands(manifest, kinds, columns, existing),
         loop=_python_loop(manifest),
         indexed=indexed,
         tars=manifest.tars,
@@ -281,15 +281,18 @@ def _refused(
     return tuple(sorted(rows, key=lambda row: (-row.count, row.reason)))
 
 
-def _next_commands(manifest: Manifest, kinds: Mapping[str, int], *, labelled: bool) -> tuple[NextCommand, ...]:
+def _next_commands(
+    manifest: Manifest, kinds: Mapping[str, int], columns: ReadColumns, existing: Collection[int] | None
+) -> tuple[NextCommand, ...]:
     reference = manifest.reference
+    labelled = any(column.column == "label" for column in columns.categories)
     commands = []
     if kinds["texts"] and not kinds["images"]:
         commands.append(NextCommand(f"stoker train lstm {reference}", "train a language model on exactly this version"))
     elif kinds["images"] and labelled:
         commands.append(NextCommand(f"stoker train cnn {reference}", "train a classifier on exactly this version"))
     commands.append(NextCommand(f"stoker verify {reference}", "read every byte again and check it"))
-    if manifest.parent is not None:
+    if manifest.parent is not None and (existing is None or manifest.parent in existing):
         older = f"{manifest.corpus}@{manifest.parent}"
         commands.append(NextCommand(f"stoker diff {older} {reference}", "what this version changed"))
     if not manifest.is_indexed:

@@ -22,6 +22,7 @@ def test_a_version_and_then_the_corpus_are_deleted(cli: Cli, store: Store) -> No
     refused = cli("delete", "digits@1")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == ("stoker: digits@1 would be deleted for good, nothing was done; --yes does it\n")
+    assert "stoker diff digits@1 digits@2" in cli("show", "digits").stdout
     done = cli("delete", "digits@1", "--yes")
     assert (done.returncode, done.stdout) == (0, "deleted: digits@1\n"), done.stderr
     assert catalog.versions(store, CORPUS) == [2]
@@ -29,6 +30,7 @@ def test_a_version_and_then_the_corpus_are_deleted(cli: Cli, store: Store) -> No
     assert (again.returncode, len(again.stderr.splitlines())) == (1, 1)
     assert "digits@1 was deleted on" in again.stderr
     assert cli("verify", "digits").returncode == 0
+    assert "stoker diff" not in cli("show", "digits").stdout
     assert cli("delete", "digits", "--yes", "--json").stdout == '{\n "corpus": "digits",\n "deleted": [\n  2\n ]\n}\n'
     assert "all versions of digits were deleted" in cli("show", "digits").stderr
     assert cli("delete", "digits", "--yes").returncode == 0

@@ -158,3 +158,6 @@ def test_copies_under_other_names_are_named_until_they_are_taken_out_too(cli: Cl
     assert json.loads(cli(*asked, "--yes", "--json").stdout)["copies"] == [before["key"]]
     assert cli("forget", "t", "--key", before["key"], "--yes").returncode == 0
     assert json.loads(cli(*asked, "--dry-run", "--json").stdout)["copies"] == []
+    assert "never offered 'file:c.txt'; expected" in cli("why", "t", "file:c.txt").stderr
+    assert cli("forget", "t", "--author", "A. Nonymous", "--yes").returncode == 0
+    assert "'file:c.txt', or it was purged by its author: " in cli("why", "t", "file:c.txt").stderr
