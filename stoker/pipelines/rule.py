@@ -258,11 +258,20 @@ def numbered(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
     >>> numbered(pa.chunked_array([["b", None], ["a", "b"]]))
     (array([ 0, -1,  1,  0]), 2)
     """
+    numbers, values = encoded(column)
+    return numbers, len(values)
+
+
+def encoded(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The number of each value, and the values by their numbers; -1: null. Texts are of the large type then.
+
+    >>> encoded(pa.chunked_array([["b", None], ["a", "b"]]))[1].to_pylist()
+    ['b', 'a']
+    """
     if pa.types.is_string(column.type):
         column = column.cast(pa.large_string())  # of which one array holds more than 2 GiB
-    indices = column.combine_chunks().dictionary_encode().indices
-    numbers = indices.fill_null(-1).to_numpy().astype(np.int64)
-    return numbers, int(numbers.max(initial=-1)) + 1
+    found = column.combine_chunks().dictionary_encode()
+    return found.indices.fill_null(-1).to_numpy().astype(np.int64), found.dictionary
 
 
 def differ(label: object, other: object) -> bool:

@@ -5,11 +5,15 @@ rules such as ``leak_free_split`` may move a newcomer afterwards.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from stoker.storage.versions.queries.hashing import hashed
+
+_BEFORE = b"split\0"  # the name of a group, in its hash
 _MISSED_POINTS = 2.0  # percentage points, and
 _MISSED_SHARE = 0.2  # share of the asked percentage, by which a split's size may differ without a warning
 _EXPLAINED = 0.8  # share of the samples in the wrong split from which on those that keep theirs are the cause
@@ -23,8 +27,8 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
     >>> [split_of(f"page-{n}", {"train": 50, "validation": 50}) for n in range(4, 8)]
     ['train', 'train', 'validation', 'validation']
     """
-    hashed = int.from_bytes(hashlib.sha256(b"split\0" + group.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-    position = hashed / 2**64 * 100  # in percent
+    digest = hashlib.sha256(_BEFORE + group.encode("utf-8", "surrogatepass")).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64 * 100  # in percent
     upper = 0.0
     for name, percent in splits.items():
         upper += percent
@@ -33,18 +37,13 @@ def split_of(group: str, splits: Mapping[str, float]) -> str:
     return [name for name, percent in splits.items() if percent > 0][-1]  # rounding errors at 100 %
 
 
-def codes_of(groups: Iterable[str], splits: Mapping[str, float]) -> npt.NDArray[np.int64]:
+def codes_of(groups: pa.ChunkedArray, splits: Mapping[str, float]) -> npt.NDArray[np.int64]:
     """The numbers of the splits of many groups, see ``split_of``.
 
-    >>> codes_of(["page-4", "page-6"], {"train": 50, "validation": 50}).tolist()
+    >>> codes_of(pa.chunked_array([["page-4", "page-6"]]), {"train": 50, "validation": 50}).tolist()
     [0, 1]
     """
-    begun, digests = hashlib.sha256(b"split\0"), bytearray()
-    for group in groups:
-        digest = begun.copy()
-        digest.update(group.encode("utf-8", "surrogatepass"))
-        digests += digest.digest()[:8]
-    positions = np.frombuffer(bytes(digests), ">u8").astype(np.float64) / 2**64 * 100
+    positions = hashed(_BEFORE, groups).astype(np.float64) / 2**64 * 100
     codes = np.searchsorted(np.cumsum(list(splits.values())), positions, side="right")
     last = max(code for code, percent in enumerate(splits.values()) if percent > 0)
     return np.where(codes < len(splits), codes, last)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,4 +103,6 @@ def test_a_split_of_no_percent_may_be_empty() -> None:
     ),
 )
 def test_the_splits_of_many_groups_are_those_of_each(groups: list[str], splits: dict[str, float]) -> None:
-    assert [list(splits)[code] for code in codes_of(groups, splits)] == [split_of(group, splits) for group in groups]
+    assert [list(splits)[code] for code in codes_of(pa.chunked_array([groups], pa.string()), splits)] == [
+        split_of(group, splits) for group in groups
+    ]

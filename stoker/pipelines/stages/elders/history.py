@@ -48,6 +48,9 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
     is_held = np.zeros(len(rows), np.bool_)
     is_held[: sum(tables[one].num_rows for one in own)] = True
     all_rows = pa.concat_tables([HELD.empty_table(), *(table for _, table in rows_of)])
+    if not others:  # a version has each key once
+        columns = [*all_rows.columns, pa.array(is_held), pa.array(rows)]
+        return pa.table(columns, schema=REMEMBERED)
     numbers, count = numbered(all_rows["key"])
     since = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(since, numbers, rows)

@@ -6,7 +6,7 @@ whatever recipe and release gave it.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,15 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stoker.pipelines.rule import numbered
+from stoker.pipelines.rule import encoded, numbered
 from stoker.pipelines.stages.splits import codes_of
-from stoker.storage.versions.memory.outcomes import hashes_of
+from stoker.storage.versions.queries.hashing import hashed
 
 _log = logging.getLogger(__name__)
 
 NEVER = np.iinfo(np.int64).max  # of a sample that no version held
 FETCHED = ("sha256",)  # the column by which what was renamed is known if a changed step made other bytes of it
-_PIECE = 1 << 16  # texts
 UNKNOWN = -1  # of a split: the recipe has none of that name
 
 Codes = npt.NDArray[np.int64]
@@ -74,11 +73,12 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
         splits: the recipe's.
         by_age: those that a version held come in the order of the first one that did, then of a hash of the key.
     """
-    groups = samples["group"].unique()
-    # Python's hashing and Arrow's joins take about as long, and run side by side.
+    group_of, groups = encoded(samples["group"])
+    # What is hashed and what is joined take about as long, and run side by side.
     beside = ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes")
-    naming = beside.submit(codes_of, _texts([groups]), splits)
-    hashing = beside.submit(hashes_of, "", _texts(samples["key"].chunks)) if by_age and held.num_rows else None
+    numbering = beside.submit(numbered, samples["key"])
+    naming = beside.submit(codes_of, pa.chunked_array([groups]), splits)
+    hashing = beside.submit(hashed, b"\0", samples["key"]) if by_age and held.num_rows else None
     beside.shutdown(wait=False)
     code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(list(splits), pa.string())), UNKNOWN)
     held = only(held.append_column("code", code), pc.greater_equal(code, 0))
@@ -87,7 +87,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     same = pc.equal(held["content_sha256"].take(place_in_held), samples["content_sha256"])
     is_elder = pc.fill_null(pc.and_(same, held["is_held"].take(place_in_held)), False).to_numpy()
     # Of one key the elder, or else the first.
-    numbers, different = numbered(samples["key"])
+    numbers, different = numbering.result()
     is_chosen = np.full(samples.num_rows, different == samples.num_rows)
     if different < samples.num_rows:
         by_claim = np.argsort(~is_elder, kind="stable")
@@ -105,16 +105,13 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     rank = np.where(is_elder, 0, np.where(is_bound, 1, 2))
     order = np.argsort(rank, kind="stable")
     order = order[is_chosen[order]]
-    by_name, split = _by_group(samples, held, groups, naming)
+    by_name, split = _by_group(group_of, held, groups, naming)
     since = np.full(samples.num_rows, NEVER)
     if held.num_rows:
         split = np.where(before >= 0, held["code"].to_numpy()[before], split)
         since = np.where(before >= 0, held["since"].to_numpy()[before], since)
     if hashing:
         order = _sorted_by_age(order, hashing.result(), since)
-    former = pc.if_else(
-        pa.array(is_elder & ~known), held["key"].take(pa.array(origin, pa.int64(), mask=origin < 0)), ""
-    )
     return Placed(
         samples=_taken(samples, order),
         repeated=repeated,
@@ -123,28 +120,35 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
         since=since[order],
         split=split[order],
         by_name=by_name[order],
-        former=pc.fill_null(former, "").take(pa.array(order)),
+        former=_former(np.where(is_elder & ~known, origin, -1)[order], held),
         held=only(held, held["is_held"]),
     )
 
 
-def _texts(chunks: Iterable[pa.Array]) -> Iterator[str]:
-    """The texts of arrays, of which not all are Python's at a time."""
-    for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE):
-            yield from chunk.slice(start, _PIECE).to_pylist()
+def _former(rows: Codes, held: pa.Table) -> pa.ChunkedArray:
+    """The keys in these rows of ``held``; "" for -1."""
+    if (rows < 0).all():
+        return pa.chunked_array([pa.repeat("", len(rows))])
+    return pc.fill_null(held["key"].take(pa.array(rows, pa.int64(), mask=rows < 0)), "")
 
 
 def only(table: pa.Table, counts: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The rows that count; not copied where all do."""
-    return table if pc.all(counts).as_py() else table.filter(counts)
+    return table if pc.all(counts).as_py() else _by_column(table, lambda column: column.filter(counts))
 
 
 def _taken(samples: pa.Table, order: Codes) -> pa.Table:
     """The rows in this order; not copied where they are all the rows as they are."""
     if len(order) == samples.num_rows and bool((order == np.arange(len(order))).all()):
         return samples
-    return samples.take(pa.array(order))
+    rows = pa.array(order)
+    return _by_column(samples, lambda column: column.take(rows))
+
+
+def _by_column(table: pa.Table, chosen: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:
+    """The chosen rows of each column, two columns at a time."""
+    with ThreadPoolExecutor(2, thread_name_prefix="stoker-columns") as threads:
+        return pa.table(list(threads.map(chosen, table.columns)), schema=table.schema)
 
 
 def _add_renamed(origin: Codes, name: str, samples: pa.Table, held: pa.Table, is_chosen: Flags) -> None:
@@ -185,13 +189,16 @@ def _rank(numbers: Codes) -> Codes:
     return np.arange(len(numbers)) - np.repeat(starts, lengths)
 
 
-def _by_group(samples: pa.Table, held: pa.Table, groups: pa.Array, naming: Future[Codes]) -> tuple[Codes, Codes]:
+def _by_group(numbers: Codes, held: pa.Table, groups: pa.Array, naming: Future[Codes]) -> tuple[Codes, Codes]:
     """Of each sample the split by its group's name, and that of the group's elders, where it has any.
 
-    ``naming``: the splits of the groups, by their names.
+    Args:
+        numbers: of each sample its group's number.
+        held: see ``place``.
+        groups: their names by their numbers.
+        naming: the splits of the groups, by their names.
     """
-    numbers = pc.index_in(samples["group"], value_set=groups).to_numpy().astype(np.int64)
-    own = pc.fill_null(pc.index_in(held["group"], value_set=groups), -1).to_numpy()
+    own = pc.fill_null(pc.index_in(held["group"].cast(groups.type), value_set=groups), -1).to_numpy()
     # Written last to first, so that the first elder's is what remains.
     members = np.flatnonzero(own >= 0)[::-1]
     by_name = naming.result()
