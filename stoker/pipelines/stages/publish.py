@@ -219,12 +219,13 @@ def _warn_of_types(before: Manifest, now: Manifest) -> None:
             _log.warning("%s: column %s was of another type in %s: %s, now %s%s", *texts)
 
 
-def healed(corpus: str, store: Store, run: Callable[[frozenset[str]], R]) -> R:
+def healed(corpus: str, store: Store, run: Callable[[frozenset[str]], R], *, reads: bool = True) -> R:
     """What a run of the stages returns. It runs again if another writer was first, and after damage that is healed.
 
     ``run`` is called with the keys of damaged objects of groups, for ``pack``. A raw part whose marker is wrong gets
     another one; one whose bytes are damaged is made again from shards, or loses its marker, so that its partition is
-    read again. Raises DamagedParts, DamagedObjects or StorageUnavailable where this does not end.
+    read again. Raises DamagedParts, DamagedObjects or StorageUnavailable where this does not end, and DamagedParts
+    where a partition is to be read again by a run that ``reads`` none.
     """
     damaged: frozenset[str] = frozenset()
     rounds, lost = _MAX_ROUNDS, 0
@@ -243,9 +244,15 @@ def healed(corpus: str, store: Store, run: Callable[[frozenset[str]], R]) -> R:
             rounds -= 1
             if not rounds:
                 raise
-            _log.warning("%s; it is healed", error)
-            for part in error.parts:
-                heal(store, corpus, part.digest, part.partition, part.shared)
+            _log.warning("%s; it is healed" if reads else "%s", error)
+            found = [heal(store, corpus, part.digest, part.partition, part.shared) for part in error.parts]
+            if None in found and not reads:
+                partition = error.parts[found.index(None)].partition
+                raise DamagedParts(
+                    f"{corpus}: the raw part of partition {partition!r} is damaged; `stoker ingest` of the recipe "
+                    "reads that again, and then this can be done",
+                    error.parts,
+                ) from error
         except DamagedObjects as error:
             rounds -= 1
             if not rounds:

@@ -188,7 +188,7 @@ def heal(store: Store, corpus: str, digest: str, partition: str, shared: Mapping
     key = layout.raw_part(corpus, digest)
     found = list(_from_objects(store, corpus, digest, partition, shared))
     if not found:
-        _log.warning("partition %r: its raw part %s is damaged; it is read again", partition, digest)
+        _log.warning("partition %r: its raw part %s is damaged; an ingest reads it again", partition, digest)
         store.delete(key)
         return None
     part = _as_published(store, corpus, found)

@@ -119,4 +119,4 @@ def curate_again(recipe: Recipe, store: Store, scratch: Path, *, judging: Judgin
         return Curated(before, Published(made, new=True), stored.leaving, stored.coming, stored.moved)
 
     with ingest_lease(store, recipe.corpus):
-        return healed(recipe.corpus, store, run)
+        return healed(recipe.corpus, store, run, reads=False)

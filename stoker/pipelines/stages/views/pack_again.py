@@ -48,4 +48,4 @@ def pack_again(store: Store, corpus: str, scratch: Path, *, compact: bool = Fals
         return publish(recipe, parts, curation, packed, store, now=now)
 
     with ingest_lease(store, corpus):
-        return healed(corpus, store, run)
+        return healed(corpus, store, run, reads=False)

@@ -1,5 +1,6 @@
 """Curation of a version anew: a view holds what an ingest by the same rules would, and copies nothing."""
 
+import re
 import tarfile
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -21,6 +22,7 @@ from stoker.pipelines.rules.near_duplicate_texts import NearDuplicateTexts
 from stoker.pipelines.stages.curate import Judging
 from stoker.pipelines.stages.elders import one_split
 from stoker.pipelines.stages.publish import ingest
+from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.views.curate_again import Curated, curate_again
 from stoker.pipelines.stages.views.pack_again import pack_again
 from stoker.storage.shards.kinds import INDEX
@@ -185,3 +187,19 @@ def test_a_view_is_packed_into_the_same_samples_without_masks(tmp_path: Path) ->
     assert not verify(store, load_manifest(store, "alike")).problems
     assert not pack_again(store, "alike", tmp_path, compact=True).new
     assert not again(SETS[1], store, tmp_path).published.new
+
+
+def test_a_damaged_part_is_told_with_what_reads_it_again_and_an_ingest_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    before = ingest(by(SETS[1]), store, context(tmp_path)).manifest
+    part = before.parts[0]
+    store.write(part.records, store.read(part.records)[:-1])
+    told = f"partition {part.partition!r} is damaged; `stoker ingest` of the recipe reads that again"
+    with pytest.raises(DamagedParts, match=re.escape(told)):
+        again(SETS[3], store, tmp_path)
+    assert caplog.text.count(part.records) == 1
+    assert "it is healed" not in caplog.text
+    assert ingest(by(SETS[1]), store, context(tmp_path)).manifest.samples == before.samples
+    assert again(SETS[3], store, tmp_path).published.new
