@@ -44,7 +44,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.listed.lists import ListFile
 from stoker.storage.versions.manifest import Decisions, Manifest, Part, load_manifest
 from stoker.storage.versions.measured.pairs import put_pairs
-from stoker.storage.versions.verified import put, reads_at_once, verified_table
+from stoker.storage.versions.verified import put, read_side_by_side, verified_table
 
 _log = logging.getLogger(__name__)
 
@@ -325,18 +325,16 @@ def _load(parts: Sequence[Part], store: Store, names: Collection[str]) -> tuple[
         except DamagedParts as error:
             return error
 
-    at_once = reads_at_once(store, (part.records for part in parts))
-    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-records") as threads:
-        for part, found in zip(parts, threads.map(read, parts), strict=True):
-            if isinstance(found, DamagedParts):
-                damages.append(found)
-                continue
-            table, schema = found
-            dropped = {"reason"} if has_checksums(table) else {"reason", CRC32C} & set(table.column_names)
-            table = table.drop_columns(sorted(dropped))
-            tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
-            for field in schema:
-                types.setdefault(field.name, set()).add(field.type)
+    for part, found in zip(parts, read_side_by_side(store, parts, lambda part: part.records, read), strict=True):
+        if isinstance(found, DamagedParts):
+            damages.append(found)
+            continue
+        table, schema = found
+        dropped = {"reason"} if has_checksums(table) else {"reason", CRC32C} & set(table.column_names)
+        table = table.drop_columns(sorted(dropped))
+        tables.append(table.append_column("part", pa.repeat(part.digest, table.num_rows)))
+        for field in schema:
+            types.setdefault(field.name, set()).add(field.type)
     if damages:
         raise DamagedParts.joined(damages)
     several = {name for name, kinds in types.items() if len(kinds) > 1} - {*NOT_OF_SAMPLES}

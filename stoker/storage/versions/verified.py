@@ -9,7 +9,8 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from stoker.storage.shards.mapped import map_file
 from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Payload, Store
 
+S = TypeVar("S")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -39,12 +41,18 @@ def second_read(read: Callable[[], T]) -> T:
         return read()
 
 
-def reads_at_once(store: Store, keys: Iterable[str]) -> int:
-    """How many threads are to read such objects: a core each where they are files here, since no more is gained."""
-    first = next(iter(keys), None)
-    if first is None:
-        return 1
-    return _READS if store.path(first) is None else min(_READS, os.cpu_count() or 1)
+def read_side_by_side(
+    store: Store, items: Sequence[S], key_of: Callable[[S], str], read: Callable[[S], T]
+) -> Iterator[T]:
+    """What ``read`` makes of each item, whose object ``key_of`` names, in their order; several are read at a time.
+
+    As many as there are cores where the objects are files here, since no more is gained.
+    """
+    if not items:
+        return
+    at_once = _READS if store.path(key_of(items[0])) is None else min(_READS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-reads") as threads:
+        yield from threads.map(read, items)
 
 
 def verified_view(store: Store, key: str, *, sha256: str, size: int) -> memoryview:

@@ -5,7 +5,6 @@ Price: an ingest that finds other parts than its parent reads five columns of th
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,7 @@ from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
 from stoker.storage.versions.manifest import Manifest, Shard, load_manifest
 from stoker.storage.versions.masks.mask import Masks
-from stoker.storage.versions.verified import reads_at_once, verified_table, verified_view
+from stoker.storage.versions.verified import read_side_by_side, verified_table, verified_view
 
 _log = logging.getLogger(__name__)
 
@@ -80,10 +79,8 @@ def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shar
 def _read(store: Store, shards: Sequence[Shard], tables: dict[str, pa.Table]) -> list[str]:
     """Read what shards hold, as far as it is not read yet; their identities."""
     wanted = [shard for shard in shards if shard.identity not in tables]
-    at_once = reads_at_once(store, (shard.index for shard in wanted))
-    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-elders") as threads:
-        for shard, table in zip(wanted, threads.map(partial(_held_in, store), wanted), strict=True):
-            tables[shard.identity] = table
+    found = read_side_by_side(store, wanted, lambda shard: shard.index, partial(_held_in, store))
+    tables.update(zip((shard.identity for shard in wanted), found, strict=True))
     return [shard.identity for shard in shards]
 
 

@@ -7,8 +7,7 @@ raw parts that hold what is packed.
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from stoker.storage.versions.manifest import Manifest, Mask, Shard
 from stoker.storage.versions.masks import mask as masking
 from stoker.storage.versions.masks.mask import BoolArray, Masks
 from stoker.storage.versions.top_values import with_one_kind, with_top_values
-from stoker.storage.versions.verified import reads_at_once, verified_table
+from stoker.storage.versions.verified import read_side_by_side, verified_table
 
 _PLACE = ("key", "part", "split")  # what a stored and a wanted sample are compared by
 
@@ -75,9 +74,7 @@ class Stored:
 def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     """Compare the samples that are kept with what the shards of a version store. Raises StorageError."""
     masks, taken = Masks(store), np.zeros(kept.num_rows, np.bool_)
-    at_once = reads_at_once(store, (shard.index for shard in before.shards))
-    with ThreadPoolExecutor(at_once, thread_name_prefix="stoker-indexes") as threads:
-        indexes = list(threads.map(partial(_index_of, store), before.shards))
+    indexes = list(_indexes(store, before))
     stored = pa.concat_tables([kept.select(_PLACE).slice(0, 0), *indexes])
     # Of all shards at once: for each the wanted keys would be made a table to look them up in. No two have one key.
     rows_by_key = pc.index_in(stored["key"], value_set=kept["key"])
@@ -103,6 +100,10 @@ def compare(store: Store, before: Manifest, kept: pa.Table) -> Stored:
     return Stored(masked, kept.filter(pa.array(~taken)), anew, again, moved)
 
 
+def _indexes(store: Store, version: Manifest) -> Iterator[pa.Table]:
+    return read_side_by_side(store, version.shards, lambda shard: shard.index, partial(_index_of, store))
+
+
 def _index_of(store: Store, shard: Shard) -> pa.Table:
     """What places the samples of a shard."""
     index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=["key", "part"])
@@ -112,7 +113,7 @@ def _index_of(store: Store, shard: Shard) -> pa.Table:
 def samples_of(store: Store, version: Manifest) -> pa.Table:
     """The samples of a version: key, part, split. Raises StorageError."""
     masks = Masks(store)
-    tables = [masks.live(shard, _index_of(store, shard)) for shard in version.shards]
+    tables = map(masks.live, version.shards, _indexes(store, version))
     return pa.concat_tables([pa.table({name: pa.array([], pa.string()) for name in _PLACE}), *tables])
 
 
