@@ -20,7 +20,7 @@ from stoker.storage.shards.blank import blank_rows_of
 from stoker.storage.shards.kinds import DECISIONS, RECORDS
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import catalog
-from stoker.storage.versions.manifest import Manifest, Part, load_manifest
+from stoker.storage.versions.manifest import Manifest, Part, Shard, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.masks.view import with_masks
 from stoker.storage.versions.memory.tombstones import (
@@ -31,7 +31,7 @@ from stoker.storage.versions.memory.tombstones import (
     newest_number,
     to_table,
 )
-from stoker.storage.versions.verified import verified_table
+from stoker.storage.versions.verified import read_side_by_side, verified_table
 from stoker.storage.versions.work import ingest_lease
 
 REASON = "forgotten"
@@ -187,15 +187,11 @@ class _Scan:
     def add(self, manifest: Manifest) -> None:
         """Look for the samples in a version."""
         masks, count = Masks(self.store), 0
+        new = {one.index_sha256: one for one in manifest.shards if one.index_sha256 not in self._rows}
+        found = read_side_by_side(self.store, [*new.values()], lambda shard: shard.index, self._meant_in)
+        self._rows.update(zip(new, found, strict=True))
+        self.met += [meant for name in new if (meant := self._rows[name][0]).num_rows]
         for shard in manifest.shards:
-            if shard.index_sha256 not in self._rows:
-                more = {"part", "content_sha256", *self.columns}
-                index, told = rows_of_shard(self.store, shard, self.forgotten, more)
-                if not self.blanks:
-                    told &= ~blank_rows_of(index)
-                meant = index.filter(pa.array(told))
-                self._rows[shard.index_sha256] = meant, told
-                self.met += [meant] if meant.num_rows else []
             meant, told = self._rows[shard.index_sha256]
             if not meant.num_rows:
                 continue
@@ -205,6 +201,13 @@ class _Scan:
             count += live.num_rows
         if count:
             self.samples[manifest.version] = count
+
+    def _meant_in(self, shard: Shard) -> tuple[pa.Table, Flags]:
+        """The rows of a shard's samples that are meant, and which rows those are."""
+        index, told = rows_of_shard(self.store, shard, self.forgotten, {"part", "content_sha256", *self.columns})
+        if not self.blanks:
+            told &= ~blank_rows_of(index)
+        return index.filter(pa.array(told)), told
 
 
 @dataclass(frozen=True)
