@@ -325,7 +325,7 @@ _FORGOTTEN_BY = {
     "url": "samples of this URL",
     "key": "the sample with this key",
     "page": "samples of this page",
-    "host": "samples whose URL or page is of this host, such as example.org",
+    "host": "samples whose URL or page is of this host, such as example.org, at any port that is not given",
     "author": "samples of this author, as their records name it",
     "sha256": "samples whose fetched bytes, or content, have this SHA-256",
 }

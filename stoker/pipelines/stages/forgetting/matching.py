@@ -3,13 +3,14 @@
 ==========  ================================================================================
 ``url``     the URL that was asked for, or the one that answered, in their normal form
 ``page``    the URL of the page, in its normal form
-``host``    the host of any of these
+``host``    the host of any of these: with a port that one, without it any
 ``key``     the key, or the identity in the source
 ``author``  the author, as the record names it
 ``sha256``  the SHA-256 of the fetched bytes, or of the sample's content
 ==========  ================================================================================
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,29 +67,40 @@ def normal_form(kind: str, value: str) -> str:
     return text
 
 
-def _of_url(value: str) -> str:
+def _of_url(value: str) -> tuple[str, ...]:
     try:
-        return normalise(value)
+        return (normalise(value),)
     except ValueError:  # of a local file, or of no use to anybody
-        return value
+        return (value,)
 
 
-def _host(value: str) -> str | None:
+def _hosts(value: str) -> tuple[str, ...]:
+    """The host of a URL with its port, and without.
+
+    >>> _hosts("http://[::1]:8080/a"), _hosts("https://example.org/a"), _hosts("file:a")
+    (('[::1]:8080', '[::1]'), ('example.org',), ())
+    """
     try:
-        return host_of(normalise(value))
+        host = host_of(normalise(value))
     except ValueError:
-        return None
+        return ()
+    return tuple(dict.fromkeys((host, _PORT.sub("", host))))
 
 
-_FORMS: Mapping[str, Callable[[str], str | None]] = {"url": _of_url, "page": _of_url, "host": _host}
+_PORT = re.compile(r":\d+$")
+_FORMS: Mapping[str, Callable[[str], tuple[str, ...]]] = {"url": _of_url, "page": _of_url, "host": _hosts}
+
+
+def _as_it_is(value: str) -> tuple[str, ...]:
+    return (value,)
 
 
 def values_of(kind: str, table: pa.Table) -> frozenset[str]:
-    """What rows of a table of records have of a kind, in the form in which it is compared."""
-    form = _FORMS.get(kind, str)
+    """What rows of a table of records have of a kind, in all forms in which it is compared."""
+    forms = _FORMS.get(kind, _as_it_is)
     columns = [table[name] for name in COLUMNS[kind] if _has(table, name)]
-    forms = {form(value) for column in columns for value in column.unique().to_pylist() if value is not None}
-    return frozenset(one for one in forms if one is not None)
+    values = (value for column in columns for value in column.unique().to_pylist() if value is not None)
+    return frozenset(form for value in values for form in forms(value))
 
 
 def _has(table: pa.Table, name: str) -> bool:
@@ -138,8 +150,8 @@ class Forgotten:
         for column in COLUMNS["host"]:
             if _has(table, column):
                 urls.update(table[column].drop_null().to_pylist())
-        hosts = {_host(url) for url in urls if self._tells("host", [url])[0]}
-        if any(host is not None and name.startswith(f"{host}-") for host in hosts):  # as lists of URLs are cut
+        hosts = {host for url in urls if self._tells("host", [url])[0] for host in _hosts(url)}
+        if any(name.startswith(f"{host}-") for host in hosts):  # as lists of URLs are cut
             return True
         paths = {url.removeprefix("file:") for url in urls}
         paths |= {path.partition("#")[0].partition("?")[0].rstrip("/") for path in paths}
@@ -153,10 +165,13 @@ class Forgotten:
         return flags
 
     def _tells(self, kind: str, values: Sequence[str | None]) -> Flags:
-        form = _FORMS.get(kind)
-        if form is not None:
-            values = [None if value is None else form(value) for value in values]
-        return self.tombstones.is_withdrawn(kind, values)
+        if (forms := _FORMS.get(kind)) is None:
+            return self.tombstones.is_withdrawn(kind, values)
+        found = [() if value is None else forms(value) for value in values]
+        rows = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        told = np.zeros(len(found), np.bool_)
+        told[rows[self.tombstones.is_withdrawn(kind, [form for one in found for form in one])]] = True
+        return told
 
 
 def taken_out_on(store: Store, corpus: str, record: Mapping[str, Any]) -> str:  # Any: JSON values

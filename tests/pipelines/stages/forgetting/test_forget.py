@@ -102,10 +102,15 @@ def test_a_listed_candidate_that_no_sample_has_is_never_asked_for(world: World) 
     assert world.asked() == []
 
 
-def test_nothing_of_a_host_is_asked_for_again_also_where_its_images_failed_before(world: World) -> None:
+@pytest.mark.parametrize("has_port", [True, False])
+def test_nothing_of_a_host_is_asked_for_again_also_where_its_images_failed_before(world: World, has_port: bool) -> None:
     world.names(*range(10), 77)  # gone
     world.run()
-    take_out(world, [("host", world.site.url("").removeprefix("http://").rstrip("/"))])
+    host = world.site.url("").removeprefix("http://").rstrip("/")
+    name, _, port = host.partition(":")
+    other = f"{name}:{int(port) - 1}"
+    told = take_out(world, [("host", host if has_port else name), ("host", other)])
+    assert (told.samples, told.unknown) == ({1: 10}, (("host", other),))
     assert load_manifest(world.store, CORPUS_OF_WORLD).samples == 0
     world.asked()
     assert world.run(days=60) == (Published(load_manifest(world.store, CORPUS_OF_WORLD), new=False), [])
