@@ -4,7 +4,7 @@ Price: an ingest that finds other parts than its parent reads five columns of th
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -36,10 +36,10 @@ def remembered(store: Store, parent: Manifest | None) -> pa.Table:
     if parent is None or parent.is_indexed:
         return REMEMBERED.empty_table()
     tables: dict[str, pa.Table] = {}  # by the identity of a shard
-    found = [(version, one) for version, news in _new_shards(store, parent) for one in _read(store, news, tables)]
-    first = {one: version for version, one in found[::-1]}  # version with a shard
     own = [shard.identity for shard in parent.shards]
     held = set(own)
+    found = [(version, one) for version, news in _new_shards(store, parent) for one in _read(store, news, held, tables)]
+    first = {one: version for version, one in found[::-1]}  # version with a shard
     # The parent's rows come first, then those of later versions before those of earlier ones.
     others = [(version, tables[one]) for version, one in found[::-1] if one not in held]
     rows_of = [(first.get(one, parent.version), tables[one]) for one in own] + others
@@ -76,16 +76,20 @@ def _new_shards(store: Store, parent: Manifest) -> Iterator[tuple[int, list[Shar
         before = {shard.identity for shard in shards}
 
 
-def _read(store: Store, shards: Sequence[Shard], tables: dict[str, pa.Table]) -> list[str]:
-    """Read what shards hold, as far as it is not read yet; their identities."""
+def _read(store: Store, shards: Sequence[Shard], own: Collection[str], tables: dict[str, pa.Table]) -> list[str]:
+    """Read what shards hold, as far as it is not read yet; their identities. ``own``: those of the parent's shards."""
     wanted = [shard for shard in shards if shard.identity not in tables]
-    found = read_side_by_side(store, wanted, lambda shard: shard.index, partial(_held_in, store))
+    found = read_side_by_side(store, wanted, lambda shard: shard.index, partial(_held_in, store, own))
     tables.update(zip((shard.identity for shard in wanted), found, strict=True))
     return [shard.identity for shard in shards]
 
 
-def _held_in(store: Store, shard: Shard) -> pa.Table:
-    """The samples of one shard. Where its index is damaged, its tar tells them; where both are, nothing does."""
+def _held_in(store: Store, own: Collection[str], shard: Shard) -> pa.Table:
+    """The samples of one shard. Where its index is damaged, its tar tells them; where both are, nothing does.
+
+    Where the mask of an older version is, all of its rows count: some version held each of them in this split. What the
+    parent holds, whose shards are ``own``, is to be known: raises CorruptShard, NotFound where its mask is damaged.
+    """
     try:
         index = verified_table(store, shard.index, PACKED_INDEX, sha256=shard.index_sha256, columns=HELD.names[:-1])
     except (CorruptShard, NotFound) as error:
@@ -97,7 +101,12 @@ def _held_in(store: Store, shard: Shard) -> pa.Table:
             return HELD.empty_table()
         rows = [{"key": one.key, "content_sha256": hash_of_content(one)} for one in samples]
         index = pa.Table.from_pylist(rows, schema=HELD)
-    index = Masks(store).live(shard, index)
+    try:
+        index = Masks(store).live(shard, index)
+    except (CorruptShard, NotFound) as error:
+        if shard.identity in own:
+            raise
+        _log.warning("%s; all rows of %s count as what an older version held", error, shard.key)
     columns = [
         index[name].cast(pa.string()) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
         for name in HELD.names[:-1]

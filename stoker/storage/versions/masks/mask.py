@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stoker.storage.errors import CorruptObject, CorruptShard
+from stoker.storage.errors import CorruptObject, CorruptShard, NotFound
 from stoker.storage.shards.row_checksum import REMEDY
 from stoker.storage.stores.store import Store
 from stoker.storage.versions import layout
@@ -134,9 +134,12 @@ class Masks:
             return kept.masked
 
     def _load(self, place: MaskPlace) -> BoolArray:
-        payload = self._read(place.mask)
         try:
-            return decode(payload, place.rows)
+            return decode(self._read(place.mask), place.rows)
+        except NotFound as error:
+            raise NotFound(f"{error}; {REMEDY}") from error
+        except CorruptObject:
+            raise
         except CorruptShard as error:
             raise self._corrupt(place.mask, str(error)) from error
 

@@ -25,6 +25,7 @@ from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.views.curate_again import Curated, curate_again
 from stoker.pipelines.stages.views.pack_again import pack_again
+from stoker.storage.errors import NotFound
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
@@ -203,3 +204,32 @@ def test_a_damaged_part_is_told_with_what_reads_it_again_and_an_ingest_does(
     assert "it is healed" not in caplog.text
     assert ingest(by(SETS[1]), store, context(tmp_path)).manifest.samples == before.samples
     assert again(SETS[3], store, tmp_path).published.new
+
+
+def test_a_lost_mask_of_the_newest_version_is_told_with_what_helps_and_one_of_an_older_one_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    ingest(by(SETS[1]), store, context(tmp_path))
+    view = again(SETS[3], store, tmp_path).published.manifest
+    mask = view.masks[0]
+    payload = store.read(mask.key)
+    store.delete(mask.key)
+    with pytest.raises(NotFound, match=f"{mask.key}: .*`stoker verify --repair` of its version heals it"):
+        again(SETS[2], store, tmp_path)
+    store.write(mask.key, payload)
+    packed = pack_again(store, "alike", tmp_path).manifest
+    whole = copied(store)
+    expected = held(whole, again(SETS[1], whole, tmp_path).published.manifest)
+    store.delete(mask.key)
+    found = again(SETS[1], store, tmp_path).published.manifest
+    assert (packed.masked, found.version) == (0, packed.version + 1)
+    assert held(store, found) == expected
+    assert "count as what an older version held" in caplog.text
+
+
+def copied(store: MemoryStore) -> MemoryStore:
+    copy = MemoryStore()
+    for stored in store.list(""):
+        copy.write(stored.key, store.read(stored.key))
+    return copy
