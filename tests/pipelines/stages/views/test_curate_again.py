@@ -25,7 +25,7 @@ from stoker.pipelines.stages.publish import ingest
 from stoker.pipelines.stages.raw_part import DamagedParts
 from stoker.pipelines.stages.views.curate_again import Curated, curate_again
 from stoker.pipelines.stages.views.pack_again import pack_again
-from stoker.storage.errors import NotFound
+from stoker.storage.errors import NotFound, StorageUnavailable
 from stoker.storage.shards.kinds import INDEX
 from stoker.storage.stores.memory import MemoryStore
 from stoker.storage.stores.store import Store
@@ -33,7 +33,7 @@ from stoker.storage.verification.verify import verify
 from stoker.storage.versions.manifest import Manifest, load_manifest
 from stoker.storage.versions.masks.mask import Masks
 from stoker.storage.versions.verified import verified_table
-from tests.fakes import context
+from tests.fakes import FailingCalls, context
 from tests.flows.inspected_corpus import documented, recipe
 from tests.pipelines.stages.test_curate import Alike
 
@@ -228,8 +228,35 @@ def test_a_lost_mask_of_the_newest_version_is_told_with_what_helps_and_one_of_an
     assert "count as what an older version held" in caplog.text
 
 
-def copied(store: MemoryStore) -> MemoryStore:
-    copy = MemoryStore()
+def copied(store: MemoryStore, into: FailingCalls | None = None) -> FailingCalls:
+    copy = into or FailingCalls()
     for stored in store.list(""):
         copy.write(stored.key, store.read(stored.key))
     return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True])
+def test_a_curation_that_fails_at_any_call_is_finished_by_the_next_with_the_same_version(
+    tmp_path: Path, after: bool
+) -> None:
+    store = MemoryStore()
+    ingest(by(SETS[0]), store, context(tmp_path))
+    again(SETS[3], store, tmp_path)
+    expected = again(SETS[1], copied(store), tmp_path).published.manifest
+    failed = 0
+    for left in range(1, 10**3, 9):
+        failing = copied(store, FailingCalls(after=after))
+        failing.left = left
+        try:
+            found = again(SETS[1], failing, tmp_path).published.manifest
+        except StorageUnavailable:
+            failed += 1
+            found = again(SETS[1], failing, tmp_path).published.manifest
+        was_reached, failing.left = failing.left <= 0, 10**9
+        assert (found.version, found.content, found.parent) == (expected.version, expected.content, expected.parent)
+        assert found.decisions == expected.decisions
+        assert not verify(failing, found).problems
+        if not was_reached:
+            break
+    assert failed > 5
