@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,7 @@ _ADDED: tuple[tuple[str, Any, Any], ...] = (  # Any: types, fields
     ("mixup", float, dataclasses.field(default=0.0)),
     ("cutmix", float, dataclasses.field(default=0.0)),
 )
+_NOT_THEIRS = (Path(torch.__file__).parent, Path(__file__).parents[2])
 _EXAMPLE = "def build(num_classes, channels, **options) -> nn.Module"
 
 
@@ -80,30 +82,58 @@ class OwnClassifier(ImageClassifier):
         try:
             module = type(self).function(**arguments)
         except Exception as error:
-            raise TrainingError(f"{self.name}: it fails with {_shown(arguments)}: {one_line(error)}") from error
+            reason = f"{one_line(error)}{_place(error)}"
+            raise TrainingError(f"{self.name}: it fails with {_shown(arguments)}: {reason}") from error
         if not isinstance(module, nn.Module):
             raise TrainingError(f"{self.name}: it returns {type(module).__name__}, expected an nn.Module: {_EXAMPLE}")
-        self._try(module, channels, classes)
-        return Normalised(module, schema["mean"], schema["deviation"])
+        network = _Network(self.name, module, schema)
+        self._try(network, channels, classes)
+        if not any(weights.requires_grad for weights in module.parameters()):
+            raise TrainingError(f"{self.name}: its module has no weights to train")
+        return network
 
-    def _try(self, module: nn.Module, channels: int, classes: int) -> None:
+    def _try(self, network: nn.Module, channels: int, classes: int) -> None:
         """Refuse a network whose output is not (B, classes); a lazy one gets its weights by this."""
-        planes = torch.zeros(2, channels, self.pixels, self.pixels)
         try:
             with torch.no_grad():
-                logits = module.eval()(planes)
-        except Exception as error:
-            raise TrainingError(
-                f"{self.name}: its module fails on {tuple(planes.shape)} floats: {one_line(error)}"
-            ) from error
+                logits = network.eval()(torch.zeros(2, self.pixels, self.pixels, channels, dtype=torch.uint8))
         finally:
-            module.train()
+            network.train()
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if shape != (2, classes):
             raise TrainingError(
-                f"{self.name}: its module makes {shape} of {tuple(planes.shape)} floats, expected (2, {classes}): "
-                "a number for each class"
+                f"{self.name}: its module makes {shape} of {(2, channels, self.pixels, self.pixels)} floats, expected "
+                f"(2, {classes}): a number for each class"
             )
+
+
+class _Network(Normalised):
+    """The user's module behind the normalisation of images; where it fails, one line says on what, and where."""
+
+    def __init__(self, name: str, module: nn.Module, schema: Schema) -> None:
+        super().__init__(module, schema["mean"], schema["deviation"])
+        self._name = name
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, classes) logits."""
+        if torch.compiler.is_compiling():  # what torch's compiler and exporter cannot trace they say themselves
+            return super().forward(images)
+        batch, height, width, channels = images.shape
+        try:
+            return super().forward(images)
+        except TrainingError:  # of another rank
+            raise
+        except Exception as error:
+            if "DTensor" in str(error):  # weights that are divided among ranks: see ``fsdp``
+                raise
+            raise TrainingError(
+                f"{self._name}: its module fails on {(batch, channels, height, width)} floats: {one_line(error)}"
+                f"{_place(error)}"
+            ) from error
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """In the order of a new tensor, as ``view`` wants it."""
+        return super().normalise(images).contiguous()
 
 
 @functools.cache
@@ -195,6 +225,8 @@ def _module_of_file(text: str, where: str) -> ModuleType:
 
 
 def _module_by_name(text: str, where: str) -> ModuleType:
+    if not where or where[0] == "." or "/" in where:
+        raise TrainingError(f"{text}: {where!r} names no module; expected FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION")
     _add_path(Path.cwd())
     try:
         return importlib.import_module(where)
@@ -223,6 +255,15 @@ def _digest(module: ModuleType) -> str:
 def _identifier(text: str) -> str:
     name = "".join(letter if letter.isalnum() else "_" for letter in text)
     return name if name.isidentifier() else f"_{name}"
+
+
+def _place(error: BaseException) -> str:
+    """The line of the user's code where an error came up, if it was in a file of theirs."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if not any(path.is_relative_to(folder) for folder in _NOT_THEIRS) and path.is_file():
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
 
 
 def _shown(arguments: Mapping[str, object]) -> str:

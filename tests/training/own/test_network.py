@@ -28,6 +28,22 @@ class Whole(nn.Linear):
     def forward(self, planes):
         return super().forward(planes.mean((1, 2)))
 
+class Viewed(nn.Linear):
+    def __init__(self, num_classes, channels, pixels):
+        super().__init__(channels * pixels * pixels, num_classes)
+    def forward(self, planes):
+        return super().forward(planes.view(planes.size(0), -1))
+
+class FailsLater(Viewed):
+    calls = 0
+    def forward(self, planes):
+        self.calls += 1
+        if self.calls > 3:
+            raise ValueError("no\\nmore")
+        return super().forward(planes)
+
+def norm_of_one(num_classes): return nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d(), nn.LazyLinear(num_classes))
+def frozen(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(256, num_classes)).requires_grad_(False)
 def no_module(num_classes): return 3
 def no_classes(channels): return nn.Identity()
 def wrong_shape(num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(7))
@@ -64,6 +80,19 @@ def test_a_function_of_a_file_is_trained_resumed_and_evaluated(digits: Small, ne
 
 def test_a_class_is_as_good_as_a_function_and_gets_what_it_takes(digits: Small, network: Path) -> None:
     assert run(digits, f"{network}:Whole", OPTIONS | {"epochs": 1}).step == 10
+
+
+def test_a_module_may_view_its_planes_as_rows(digits: Small, network: Path) -> None:
+    options = OPTIONS | {"epochs": 1, "colour": "rgb"}
+    assert run(digits, f"{network}:Viewed", options).step == 10
+    trained = load_trained(digits.store, "my_net", device="cpu", network=f"{network}:Viewed")
+    assert evaluate(trained, digits.store, digits.manifest, cache=digits.cache).metrics["loss"] > 0
+
+
+def test_a_last_batch_that_the_network_cannot_take_is_told_in_one_line(digits: Small, network: Path) -> None:
+    samples = digits.manifest.splits["train"].samples
+    with pytest.raises(TrainingError, match=r"its module fails on \(1, 1, 16, 16\) floats: ValueError: .*more than 1"):
+        run(digits, f"{network}:norm_of_one", OPTIONS | {"batch_size": samples - 1})
 
 
 def test_an_edited_file_is_another_model_and_old_weights_say_so(digits: Small, network: Path) -> None:
@@ -111,7 +140,9 @@ def test_a_module_is_found_in_the_current_folder(network: Path, monkeypatch: pyt
         ("no_classes", "it takes no num_classes"),
         ("wrong_shape", r"its module makes \(2, 7\) of \(2, 1, 16, 16\) floats, expected \(2, 10\)"),
         ("wrong_layers", r"its module fails on \(2, 1, 16, 16\) floats: RuntimeError"),
-        ("raises", "it fails with num_classes=10: ValueError: no way"),
+        ("raises", r"it fails with num_classes=10: ValueError: no way \(my_net.py, line \d+\)$"),
+        ("FailsLater", r"its module fails on \(16, 1, 16, 16\) floats: ValueError: no more \(my_net.py, line \d+\)$"),
+        ("frozen", "its module has no weights to train"),
         ("augments", "its parameter 'augment' is a name that training uses; rename it"),
         ("seeded", "its parameter 'seed' is a name that training uses; rename it"),
         ("bulid", "has no function 'bulid'; did you mean 'build'"),
@@ -127,6 +158,8 @@ def test_what_is_wrong_with_it_is_one_line(digits: Small, network: Path, functio
     ("name", "text", "message"),
     [
         ("nowhere.py:build", None, "no file .*nowhere.py; expected FILE.py:FUNCTION"),
+        ("./nowhere:build", None, r"'./nowhere' names no module; expected FILE.py:FUNCTION or PACKAGE.MODULE:FUNC"),
+        (":build", None, "'' names no module; expected FILE.py:FUNCTION or"),
         ("nowhere:build", None, r"no module 'nowhere' here or in PYTHONPATH; a file is named as ./nowhere.py:build"),
         ("broken.py:build", "import nothing_of_that_name", "its import fails: ModuleNotFoundError"),
         ("broken.py:build", "def build(:", "its import fails: SyntaxError"),
