@@ -74,7 +74,7 @@ class Copies:
         synchronise_norms(module)
         with explained(otherwise="this network cannot be trained on several ranks"):
             # Buffers are not sent around at each pass: norms of all ranks see the same batch.
-            return DistributedDataParallel(module, broadcast_buffers=False)
+            return DistributedDataParallel(module, forward_sync_buffers=False)
 
     def computing(self) -> AbstractContextManager[None]:
         """As the network does by itself."""

@@ -5,6 +5,7 @@ evaluates and reports; the others wait for it. What all of them must agree on (t
 by a group of its own for the CPU: a question to a GPU would hold it up.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -212,19 +213,39 @@ def explained(otherwise: str = "") -> Iterator[None]:
         raise TrainingError(f"another rank has ended, or cannot be reached ({reason}); it has said why") from error
 
 
+@contextmanager
+def explained_step() -> Iterator[None]:
+    """Around a step of training: turn what torch raises where ranks cannot go on together into a line."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if "finished reduction in the prior iteration" in text:
+            raise TrainingError(
+                "the network has weights that take no part in the loss of each batch, which several ranks cannot "
+                "train; leave them out of it, give them requires_grad_(False), or train on one rank"
+            ) from error
+        if isinstance(error, dist.DistError) or "gloo" in text:
+            with explained():
+                raise
+        raise
+
+
 class _Sum(torch.autograd.Function):
     """The sum of a tensor over all ranks; its gradient is summed, too."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:  # Any: torch has no type for it
         total = tensor.clone()
-        dist.all_reduce(total)
+        with explained():
+            dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:  # Any: as above
         total = gradient.clone()
-        dist.all_reduce(total)
+        with explained():
+            dist.all_reduce(total)
         return total
 
 
@@ -236,15 +257,14 @@ def _sum(tensor: Tensor) -> Tensor:
 class _SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batches of all ranks together, on any device, with empty shares too.
 
-    torch's SyncBatchNorm does the same on GPUs alone.
+    torch's SyncBatchNorm does the same on GPUs alone. It stands behind the norm's own class among the bases of
+    ``_synchronised``, so that a subclass which does more than its base still does it.
     """
 
     def forward(self, planes: Tensor) -> Tensor:
         """See nn.BatchNorm2d."""
         if not self.training:
             return super().forward(planes)
-        assert self.running_mean is not None
-        assert self.running_var is not None
         axes = [axis for axis in range(planes.dim()) if axis != 1]
         shape = [1, -1] + [1] * (planes.dim() - 2)
         values = planes.float()
@@ -253,24 +273,31 @@ class _SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
         mean = _sum(values.sum(axes)) / count
         centred = values - mean.view(shape)
         variance = _sum(centred.square().sum(axes)) / count
-        with torch.no_grad():
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.detach(), factor)
-            self.running_var.lerp_(variance.detach() * (count / (count - 1).clamp(min=1)), factor)
+        if self.running_mean is not None and self.running_var is not None:
+            self._track(self.running_mean, self.running_var, mean.detach(), variance.detach(), count)
         normalised = centred * (variance.view(shape) + self.eps).rsqrt()
         if self.affine:
             normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
         output: Tensor = normalised.to(planes.dtype)
         return output
 
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name
-        """Any number of dimensions."""
+    @torch.no_grad()
+    def _track(self, running_mean: Tensor, running_var: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        running_mean.lerp_(mean, factor)
+        running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), factor)
+
+
+@functools.cache
+def _synchronised(norm: type[nn.Module]) -> type:
+    return type(norm.__name__, (norm, _SynchronisedNorm), {})
 
 
 def synchronise_norms(module: nn.Module) -> None:
     """Let the batch normalisations of a network see the batches of all ranks; names of weights stay."""
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            layer.__class__ = _SynchronisedNorm  # type: ignore[assignment]  # the same state: a subclass of their base
+        is_norm = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        if is_norm and not isinstance(layer, _SynchronisedNorm):
+            layer.__class__ = _synchronised(type(layer))  # type: ignore[arg-type]  # the same state; classes are hashable

@@ -17,7 +17,7 @@ from stoker.training.run.steps.events import RunConfig
 from stoker.training.run.steps.nonfinite import Buffers, NonFiniteSteps, norm_of
 from stoker.training.run.steps.parallel import Parallel
 from stoker.training.run.steps.precision import LEAST_SCALE, Compiled, Precision, precision_of
-from stoker.training.run.steps.ranks import Ranks
+from stoker.training.run.steps.ranks import Ranks, explained_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Stepper:
         outputs: list[StepOutput] = []
         for number, (part, part_state) in enumerate(zip(parts, states, strict=True)):
             last = number == len(parts) - 1
-            with nullcontext() if last else self.parallel.no_exchange(self.wrapped):
+            with explained_step(), nullcontext() if last else self.parallel.no_exchange(self.wrapped):
                 output = self._loss(part, part_state)
                 # A part weighs what it has of the global batch's examples. How many these are is known behind the last
                 # part, so that it is divided by a number of that size until then.

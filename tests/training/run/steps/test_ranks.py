@@ -1,14 +1,20 @@
 """Trainings under torchrun, on CPUs by gloo, give the weights of one process, and stop and resume together."""
 
+import copy
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from stoker.storage.stores.store import Store
 from stoker.training.errors import TrainingError
-from stoker.training.run.steps.ranks import Ranks, backend_of, gpu_of, joined
+from stoker.training.run.steps.parallel import Copies
+from stoker.training.run.steps.ranks import Ranks, backend_of, explained_step, gpu_of, joined, synchronise_norms
 from tests.training.run import training_rank
 from tests.training.run.small_runs import CNN, LSTM
 from tests.training.run.steps.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
@@ -116,3 +122,60 @@ def test_ranks_that_train_on_cpus_do_not_meet_by_what_wants_a_gpu_of_each() -> N
     assert gpu_of(1, 2) == 1
     with pytest.raises(TrainingError, match=r"^local rank 2 has no GPU of its own, found 2; .*--nproc-per-node 2"):
         gpu_of(2, 2)
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class _Doubled(nn.BatchNorm2d):
+    def forward(self, planes: Tensor) -> Tensor:
+        return 2 * super().forward(planes)
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(3),
+        nn.BatchNorm2d(3, momentum=None),
+        nn.BatchNorm2d(3, track_running_stats=False),
+        nn.BatchNorm2d(3, affine=False),
+        _Doubled(3),
+    ],
+    ids=["plain", "mean of all", "untracked", "without weights", "of one's own"],
+)
+def test_norms_that_see_the_batches_of_all_ranks_compute_what_they_did(norm: nn.Module) -> None:
+    alone = copy.deepcopy(norm)
+    synchronise_norms(nn.Sequential(norm))
+    synchronise_norms(nn.Sequential(norm))  # twice is as good as once
+    for seed in range(2):
+        planes = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) + seed
+        torch.testing.assert_close(norm(planes), alone(planes))
+    torch.testing.assert_close(norm.eval()(planes), alone.eval()(planes))
+    torch.testing.assert_close(norm.state_dict(), alone.state_dict())
+
+
+class _Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(2, 1), nn.Linear(2, 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        found: Tensor = self.used(rows)
+        return found
+
+
+@pytest.mark.usefixtures("group")
+def test_weights_outside_of_the_loss_are_told_in_one_line() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of what torch is to do without soon
+        wrapped = Copies(Ranks(0, 2), torch.device("cpu")).wrap(_Unused())
+    wrapped(torch.ones(3, 2)).sum().backward()
+    with pytest.raises(TrainingError, match="weights that take no part in the loss"), explained_step():
+        wrapped(torch.ones(3, 2))
+    with pytest.raises(RuntimeError, match=r"^else$"), explained_step():
+        raise RuntimeError("else")
