@@ -52,7 +52,8 @@ def decides_alike(recipe: Recipe, parts: Sequence[Part], before: Manifest) -> bo
 
 def _bytes_of(parts: Sequence[Part]) -> list[tuple[str, str, str, tuple[int, ...]]]:
     """What determines the samples of parts that are in groups of shards."""
-    return [(part.digest, part.tar_sha256, part.records_sha256, part.left_out) for part in parts if part.grouped]
+    held = (part for part in parts if part.grouped and part.counted.kept)
+    return [(part.digest, part.tar_sha256, part.records_sha256, part.left_out) for part in held]
 
 
 def has_rules_of(recipe: Recipe, before: Manifest) -> bool:

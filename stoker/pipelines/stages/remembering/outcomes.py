@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from stoker.storage.versions.verified import verified_table
 
 _OF_SOURCES = ("sha256", "revision_id", "revision_sha1")  # that stamps and revisions are told by
 _PARTITION = "partition"
+REPEATED = "duplicate_key"  # of a row beside another one of a candidate
 _COLUMNS = (
     *("key", IDENTITY, STAMP, "reason", "detail", "step", OUTCOME_CLASS, "recipe", "final_url", "fetched_at"),
     *_OF_SOURCES,
@@ -81,7 +83,7 @@ class RecordReader:
         """Whether a row is of the list and not of a candidate: a row without a URL, or another one of a candidate."""
         if row["reason"] in (None, KNOWN):
             return False
-        return row["reason"] == "duplicate_key" or self.source.is_of_list(row)
+        return row["reason"] == REPEATED or self.source.is_of_list(row)
 
     def outcomes(
         self,
@@ -92,6 +94,7 @@ class RecordReader:
         at: datetime,
         setting: str,
         is_adopted: bool = False,
+        unchanged: Collection[str] = (),
     ) -> Iterator[Outcome]:
         """What became of the candidates of a part, once for each.
 
@@ -104,12 +107,15 @@ class RecordReader:
             at: the time that they get, or one after that of the last attempt where the clock was set back since.
             is_adopted: of a part that was read before there was a ledger: the time of its records goes before ``at``.
             setting: fingerprint of the settings of the run.
+            unchanged: identities of which only that counts here which is as it was, see ``samples.Alike``.
         """
         own: dict[str, tuple[int, Row]] = {}
         for number, row in enumerate(self.rows(part)):
             if self.is_fault(row) or is_blank(row["key"]):
                 continue
             identity = identity_in(row)
+            if identity in unchanged and row["reason"] != KNOWN:
+                continue
             # Beside a candidate there may be rejects of what belongs to it, such as a file that describes an image.
             if identity not in own or _order(row) < _order(own[identity][1]):
                 own[identity] = number, row
@@ -186,13 +192,18 @@ class RecordReader:
                 if is_out if has_vanished is None else has_vanished and (is_out or not spared):
                     gone.setdefault(VANISHED, []).append(number)
                     continue
-            if self.is_fault(row):
+            is_alike = None
+            if row["reason"] in (None, REPEATED):
+                is_alike = current.counts(identity_in(row), part.digest, number)
+            if is_alike is not None:
+                counts = is_alike
+            elif self.is_fault(row):
                 counts = part.digest in listed
             elif is_read and row["reason"] is None and self.source.revision_of(row) is None:
                 counts = True
             else:
                 counts = place == part.digest if place is not None else number not in before
-            if not counts or (row["reason"] is not None and is_read is False):
+            if not counts or (row["reason"] is not None and is_read is False and not is_alike):
                 gone.setdefault(row["reason"] or "", []).append(number)
         return {reason: tuple(numbers) for reason, numbers in sorted(gone.items())}
 
@@ -204,10 +215,18 @@ class CurrentParts:
         source: name of the source.
         table: outcomes, in any order; they alone are known.
         drops: whether a kept candidate that the source has no more is left out; None: nothing changes about that.
+        counting: of candidates that have several rows by themselves, the parts and numbers of those that count.
     """
 
-    def __init__(self, source: str, table: pa.Table, *, drops: bool | None = None) -> None:
-        self._source, self._drops = source, drops
+    def __init__(
+        self,
+        source: str,
+        table: pa.Table,
+        *,
+        drops: bool | None = None,
+        counting: Mapping[str, Collection[tuple[str, int]]] = MappingProxyType({}),
+    ) -> None:
+        self._source, self._drops, self._counting = source, drops, counting
         self._parts: dict[tuple[int, str], str] = {}
         self._vanished: dict[tuple[int, str], bool] = {}
         rows = merge(table)
@@ -221,6 +240,11 @@ class CurrentParts:
         """The digest of the part of each candidate; None: it is not known."""
         hashes = hashes_of(self._source, identities).tolist()
         return [self._parts.get(key) for key in zip(hashes, identities, strict=True)]
+
+    def counts(self, identity: str, part: str, number: int) -> bool | None:
+        """Whether this row of a kept candidate counts; None: the part with the outcome that counts tells."""
+        counting = self._counting.get(identity)
+        return None if counting is None else (part, number) in counting
 
     def has_vanished(self, identity: str) -> bool | None:
         """Whether a kept candidate is left out, as the source has it no more; None: as it was before."""

@@ -4,7 +4,8 @@ The partitions are read whose parts the ledger does not have, with the samples t
 it was is ``Candidate.unchanged``. Parts of partitions that it no longer has stay in the corpus. With another recipe all
 partitions are read, and samples stay as the older one made them; to make these anew, partitions are read once more.
 What is at a URL is asked on demand whether it has changed: then the partition is read under another name, and what was
-read of it before is no partition of the source any more. Small partitions that are read in one run share parts, see
+read of it before is no partition of the source any more. So is one that the source has again, where it had another in
+its place, see ``returning``. Small partitions that are read in one run share parts, see
 ``reading.sharing``; each is looked for by its own digest all the same.
 """
 
@@ -25,13 +26,14 @@ from stoker.pipelines.recipe import Recipe
 from stoker.pipelines.registry import name_of
 from stoker.pipelines.rejected import LOSS, UNKNOWN, OutcomeClass
 from stoker.pipelines.source import AGAIN, CHANGED, STAMP_END, Context, Cut
-from stoker.pipelines.stages.ingest import part_digest, plan
+from stoker.pipelines.stages.ingest import find_part, part_digest, plan
 from stoker.pipelines.stages.reading.sharing import share, sharing, together_again
 from stoker.pipelines.stages.remembering.asking_whole import ask_whole
 from stoker.pipelines.stages.remembering.outcomes import RecordReader, partition_of
 from stoker.pipelines.stages.remembering.planned import Cuts, PlannedRounds
 from stoker.pipelines.stages.remembering.recall import Recall
 from stoker.pipelines.stages.remembering.refreshing import AskedAgain
+from stoker.pipelines.stages.remembering.returning import read_otherwise_since
 from stoker.pipelines.stages.remembering.samples import told_by
 from stoker.pipelines.stages.remembering.vanishing import tell_nothing_there
 from stoker.storage.stores.store import Store
@@ -93,9 +95,30 @@ class ReadRounds(PlannedRounds):
 
     def _planned(self) -> Cuts | None:
         have = _Have(self._recipe, self.recall)
-        wanted, found = [], set[str]()
         is_remade = self._again.older_recipe and not self._has_asked and self._count_older() > 0
         changed = self._changed(have) if self._again.kept and not self._has_asked else frozenset()
+        wanted, digests, listing = self._wanted(have, changed, is_remade=is_remade)
+        if self.recall.is_read(listing) and not self.recall.is_made_by_another():
+            return None
+        if self.recall.is_made_by_another() and not self._again.older_recipe:
+            self._tell_older(self._count_older())
+        changed |= self._read_otherwise_since(have)
+        while True:
+            wanted, digests, listing = self._wanted(have, changed, is_remade=is_remade)
+            for partition in self._back(have, changed):
+                if (again := part_digest(self._recipe, partition)) not in digests:
+                    wanted.append(partition)
+                    digests.append(again)
+            planned = self._shared(dict(zip(digests, wanted, strict=True)))
+            if not (long_ago := self._read_long_ago(planned) - changed):
+                return self._begun(planned, listing)
+            changed |= long_ago
+
+    def _wanted(
+        self, have: "_Have", changed: Collection[str], *, is_remade: bool
+    ) -> tuple[list[Partition], list[str], str]:
+        """The partitions that are to be read, their digests, and that of all that the source has then."""
+        wanted, found = list[Partition](), set[str]()
         for original in self._partitions():
             if original.name in changed:
                 wanted.append(_changed(original, self.recall.number))
@@ -110,16 +133,28 @@ class ReadRounds(PlannedRounds):
             found.update(made)
         digests = [part_digest(self._recipe, partition) for partition in wanted]
         self._current = frozenset(found.union(digests))
-        listing = digest(sorted(self._current))
-        if self.recall.is_read(listing) and not self.recall.is_made_by_another():
-            return None
-        for partition in self._back(have, changed):
-            if (again := part_digest(self._recipe, partition)) not in digests:
-                wanted.append(partition)
-                digests.append(again)
-        if self.recall.is_made_by_another() and not self._again.older_recipe:
-            self._tell_older(self._count_older())
-        return self._begun(self._shared(dict(zip(digests, wanted, strict=True))), listing)
+        return wanted, digests, digest(sorted(self._current))
+
+    def _read_otherwise_since(self, have: "_Have") -> frozenset[str]:
+        """The names of partitions that the source has again, and others of the same candidates no more."""
+        there = ((one.name, have.parts_of(have.newest(one))) for one in self._partitions())
+        return read_otherwise_since(self.recall, name_of(self._recipe.source), (one for one in there if one[1]))
+
+    def _read_long_ago(self, planned: Iterable[Partition]) -> frozenset[str]:
+        """The names of partitions that were read once, and are in no part of the ledger since nothing of them counted.
+
+        Only those with candidates that were known when they were read: these may be others now.
+        """
+        named = {part.digest for part in self.recall.named}
+        found = set[str]()
+        for one in planned:
+            made = part_digest(self._recipe, one)
+            if self.recall.is_first or made in named or not self.recall.is_finished(made):
+                continue
+            part = find_part(self._recipe, one, self._store)
+            if part is not None and part.known:
+                found.update(_name_of(member.name) for member in sharing(one) or [one])
+        return frozenset(found)
 
     def _back(self, have: "_Have", changed: Collection[str]) -> list[Partition]:
         """The partitions of shared parts that the source had no more, so that nothing of them counts, and has again.
@@ -215,12 +250,13 @@ class ReadRounds(PlannedRounds):
         have, found = _Have(self._recipe, self.recall), set[str]()
         is_remade = self._again.older_recipe
         self._write_known()
+        back = self._read_otherwise_since(have)
         for original in self._partitions():
             partition = have.newest(original)
             made = have.parts_of_recipe(partition) if is_remade else have.parts_of(partition)
             found.update(made or [part_digest(self._recipe, partition)])
             yield Cut(partition, {})
-            if self._again.kept:
+            if self._again.kept or not made or original.name in back:
                 yield Cut(_changed(original, number), {})
             if is_remade:
                 yield Cut(_again(partition, number), {})

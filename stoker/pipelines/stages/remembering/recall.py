@@ -29,7 +29,7 @@ from stoker.pipelines.stages.remembering.outcomes import (
     setting_of,
 )
 from stoker.pipelines.stages.remembering.refreshing import Responses
-from stoker.pipelines.stages.remembering.samples import newest_rows
+from stoker.pipelines.stages.remembering.samples import Alike, alike, newest_rows
 from stoker.pipelines.stages.remembering.vanishing import Vanishing
 from stoker.release import __version__
 from stoker.storage.clock import timestamp
@@ -258,6 +258,7 @@ class Recall:
         again = hashes_of(self._source, [*moved.values(), *vanishing.counted_again])
         hashes = np.concatenate([hashes, again])
         old = self._of_hashes(hashes, before)
+        same = Alike() if current is None else alike(self.reader, self.parts, parts, current, old)
         earlier, setting, told = Earlier(self._source, old), setting_of(self._context), [old]
         asked: set[str] = set()
         # What is read now is newer than what was read before, whatever the clock of this machine says.
@@ -266,7 +267,15 @@ class Recall:
         def made() -> Iterator[pa.Table]:
             for part, of_part in zip(parts, stamps, strict=True):
                 is_adopted, read_at = part.digest in self._adopted, self._adopted.get(part.digest, at)
-                rows = self.reader.outcomes(part, of_part, earlier, at=read_at, setting=setting, is_adopted=is_adopted)
+                rows = self.reader.outcomes(
+                    part,
+                    of_part,
+                    earlier,
+                    at=read_at,
+                    setting=setting,
+                    is_adopted=is_adopted,
+                    unchanged=same.unchanged,
+                )
                 table = outcomes.to_table(earlier.with_moved(rows, moved))
                 told.append(self._rows_of(old["hash"].to_numpy(), [table]))
                 told.append(self._rows_of(repeated, [table.filter(pc.is_valid(table["revision"]))]))
@@ -289,9 +298,10 @@ class Recall:
             faults = [made for made in faults if made in all_parts and _still(all_parts[made], current)]
         vanishing.tell(asked.intersection(moved.values()))
         word, counted = vanishing.word, frozenset(faults)
-        following = self._next_parts(parts, pa.concat_tables(told), counted, current, vanishing.drops)
+        told_of = pa.concat_tables(told)
+        following = self._next_parts(parts, told_of, counted, current, vanishing.drops, same)
         if vanishing.drops and vanishing.are_too_many(self._all, following):
-            word, following = "", self._next_parts(parts, pa.concat_tables(told), counted, current, True, spared=True)
+            word, following = "", self._next_parts(parts, told_of, counted, current, True, same, spared=True)
         return replace(
             self._next(),
             parts=following,
@@ -317,6 +327,7 @@ class Recall:
         faults: frozenset[str],
         current: frozenset[str] | None,
         drops: bool | None,
+        same: Alike,
         *,
         spared: bool = False,
     ) -> tuple[Part, ...]:
@@ -326,9 +337,10 @@ class Recall:
         that was made to ask for known ones, or whose partition the source no longer has, is left out if nothing of it
         counts; those of ``current`` partitions never are, so that they are not read again. What was rejected of
         partitions that the source no longer has does not count. ``drops`` and ``spared``: see ``Vanishing``.
+        ``same``: of candidates of which several rows may count, those that do.
         """
-        places = CurrentParts(self._source, told, drops=drops)
-        touched = {*told["part"].to_pylist()} | ({*self.head.faults} if self.head else set())
+        places = CurrentParts(self._source, told, drops=drops, counting=same.counting)
+        touched = {*told["part"].to_pylist()} | {*same.parts} | ({*self.head.faults} if self.head else set())
         given = {part.digest: part for part in parts}
         result = []
         for old in self._all:
