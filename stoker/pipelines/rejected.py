@@ -80,7 +80,7 @@ REASONS: Mapping[str, Reason] = {
     "lost": Reason(
         "a piece of the source is missing or damaged; how many candidates it held is not known", OutcomeClass.BYTES
     ),
-    "too_many_pixels": Reason("more pixels than allowed", OutcomeClass.SETTING),
+    "too_many_pixels": Reason("more pixels than allowed", OutcomeClass.RECIPE),
     "hdr": Reason("high dynamic range, which the recipe rejects", OutcomeClass.RECIPE),
     "animated": Reason("several frames or pages, which the recipe rejects", OutcomeClass.RECIPE),
     "not_utf8": Reason("the text is not UTF-8", OutcomeClass.BYTES),

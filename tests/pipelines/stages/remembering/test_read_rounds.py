@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stoker.pipelines.memory import file_notes
 from stoker.pipelines.memory.known import Again
@@ -248,3 +249,17 @@ def test_a_site_is_not_crawled_for_it(world: World) -> None:
         seen = len(site.pages_asked)
         assert find_unchanged(world.recipe, world.store, world.context()) is None
         assert len(site.pages_asked) == seen
+
+
+def test_images_with_more_pixels_than_the_recipe_allows_now_are_taken_out_on_demand(world: World) -> None:
+    world.source = {"name": "local_files", "files": "*.png"}
+    for side in (16, 24, 48):
+        Image.effect_noise((side, side), 64).save(world.folder / f"{side}.png")
+    assert world.run().manifest.samples == 3
+    world.steps = [{"name": "image_size", "max_long_side": 40}]
+    assert world.run().manifest.samples == 3
+    remade = world.run(again=REMADE).manifest
+    assert (remade.samples, dict(remade.rejected)) == (2, {"too_many_pixels": 1})
+    assert not world.run(again=REMADE).new
+    world.steps = [{"name": "image_size", "max_long_side": 60}]
+    assert world.run().manifest.samples == 3
