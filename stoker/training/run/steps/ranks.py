@@ -7,6 +7,7 @@ by a group of its own for the CPU: a question to a GPU would hold it up.
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from stoker.training.stream.order import share
 
 _LONGEST_REASON = 160  # characters of torch's error
 TIMEOUT = timedelta(hours=1)  # rank 0 evaluates alone; a rank that ended is seen at once
+_groups = itertools.count()  # of this process, which all ranks make in the same order
 
 
 @dataclass(slots=True)
@@ -154,6 +156,15 @@ def _seed_of(seed: int, rank: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4], "big")
 
 
+@functools.cache
+def _met() -> tuple[Any, int, int]:  # Any: a store, which torch exports without a type
+    """What the processes of this torchrun find each other by, this one's rank, and how many they are."""
+    from torch.distributed.rendezvous import rendezvous  # not of a torch without groups
+
+    store, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
+    return store, rank, world_size
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Ranks]:
     """The ranks of this torchrun, or of the group that the caller has made; alone otherwise.
@@ -169,8 +180,13 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         backend = backend_of(device, gpus)
         if backend == "nccl":
             torch.cuda.set_device(gpu_of(dist.get_node_local_rank(), gpus))
+        from torch.distributed.distributed_c10d import PrefixStore
+
         with explained():
-            dist.init_process_group(backend, timeout=TIMEOUT)
+            store, rank, world_size = _met()
+            # Of a group that ended the keys are still there, and would be taken for those of the next one.
+            store = PrefixStore(f"stoker-{next(_groups)}", store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
     if not dist.is_initialized():
         yield Ranks()
         return

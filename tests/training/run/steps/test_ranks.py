@@ -16,7 +16,9 @@ from stoker.training.errors import TrainingError
 from stoker.training.run.steps.parallel import Copies
 from stoker.training.run.steps.ranks import Ranks, backend_of, explained_step, gpu_of, joined, synchronise_norms
 from tests.training.run import training_rank
+from tests.training.run.launching import launch
 from tests.training.run.small_runs import CNN, LSTM
+from tests.training.run.steps import joined_rank
 from tests.training.run.steps.small_ranks import Part, alone, launch_parts, results_of, small_store, state_of
 
 STEADY = {"optimiser": "nesterov", "learning_rate": 0.01, "device": "cpu", "workers": 1}
@@ -179,3 +181,11 @@ def test_weights_outside_of_the_loss_are_told_in_one_line() -> None:
         wrapped(torch.ones(3, 2))
     with pytest.raises(RuntimeError, match=r"^else$"), explained_step():
         raise RuntimeError("else")
+
+
+@pytest.mark.slow
+def test_ranks_join_and_part_again_and_again() -> None:
+    output = launch(joined_rank.__file__, 2)
+    assert [line for line in output.splitlines() if line.startswith("SUM")] == [
+        f"SUM {number} {2.0 * number + 1.0}" for number in range(6)
+    ]
