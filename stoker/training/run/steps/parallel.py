@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stoker.training.run.options import TrainOptions
-from stoker.training.run.steps.ranks import Ranks, explained, synchronise_norms
+from stoker.training.run.steps.ranks import Ranks, SynchronisedNorm, explained, synchronise_norms
 
 
 class Parallel(Protocol):
@@ -73,8 +73,7 @@ class Copies:
             return module
         synchronise_norms(module)
         with explained(otherwise="this network cannot be trained on several ranks"):
-            # Buffers are not sent around at each pass: norms of all ranks see the same batch.
-            return DistributedDataParallel(module, forward_sync_buffers=False)
+            return DistributedDataParallel(module, forward_sync_buffers=_has_buffers_by_rank(module))
 
     def computing(self) -> AbstractContextManager[None]:
         """As the network does by itself."""
@@ -87,6 +86,19 @@ class Copies:
     def gather(self, state: Any) -> Any:  # Any: as of Parallel
         """It is the same on all ranks."""
         return state
+
+
+def _has_buffers_by_rank(module: nn.Module) -> bool:
+    """Whether ranks may come to other buffers: then those of rank 0, which are saved, go to all before each pass.
+
+    Synchronised norms of all ranks see the same batch, and layers of Stoker's have none that change.
+    """
+    others = (
+        one
+        for one in module.modules()
+        if not (isinstance(one, SynchronisedNorm) or type(one).__module__.startswith("stoker."))
+    )
+    return any(True for one in others for _ in one.buffers(recurse=False))
 
 
 def parallel_of(options: TrainOptions, ranks: Ranks, device: torch.device) -> Parallel:

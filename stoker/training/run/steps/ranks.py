@@ -270,7 +270,7 @@ def _sum(tensor: Tensor) -> Tensor:
     return total
 
 
-class _SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
+class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batches of all ranks together, on any device, with empty shares too.
 
     torch's SyncBatchNorm does the same on GPUs alone. It stands behind the norm's own class among the bases of
@@ -308,12 +308,12 @@ class _SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
 
 @functools.cache
 def _synchronised(norm: type[nn.Module]) -> type:
-    return type(norm.__name__, (norm, _SynchronisedNorm), {})
+    return type(norm.__name__, (norm, SynchronisedNorm), {})
 
 
 def synchronise_norms(module: nn.Module) -> None:
     """Let the batch normalisations of a network see the batches of all ranks; names of weights stay."""
     for layer in module.modules():
         is_norm = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-        if is_norm and not isinstance(layer, _SynchronisedNorm):
+        if is_norm and not isinstance(layer, SynchronisedNorm):
             layer.__class__ = _synchronised(type(layer))  # type: ignore[arg-type]  # the same state; classes are hashable

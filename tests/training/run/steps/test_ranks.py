@@ -184,8 +184,10 @@ def test_weights_outside_of_the_loss_are_told_in_one_line() -> None:
 
 
 @pytest.mark.slow
-def test_ranks_join_and_part_again_and_again() -> None:
-    output = launch(joined_rank.__file__, 2)
-    assert [line for line in output.splitlines() if line.startswith("SUM")] == [
-        f"SUM {number} {2.0 * number + 1.0}" for number in range(6)
+def test_ranks_join_and_part_again_and_again_and_begin_each_pass_with_the_buffers_of_the_first() -> None:
+    lines = launch(joined_rank.__file__, 2).splitlines()
+    assert [line for line in lines if line.startswith("SUM")] == [
+        f"SUM {number} {2.0 * number + 1.0}" for number in range(5)
     ]
+    # Of the first pass rank 0 has 2; the second gives it 2 more, and rank 1 has 4 more.
+    assert [line for line in lines if line.startswith("SEEN")] == ["SEEN 4.0 6.0"]
