@@ -296,11 +296,12 @@ class Recall:
         if current is not None:
             all_parts = {part.digest: part for part in (*self._all, *parts)}
             faults = [made for made in faults if made in all_parts and _still(all_parts[made], current)]
-        vanishing.tell(asked.intersection(moved.values()))
         word, counted = vanishing.word, frozenset(faults)
         told_of = pa.concat_tables(told)
         following = self._next_parts(parts, told_of, counted, current, vanishing.drops, same)
-        if vanishing.drops and vanishing.are_too_many(self._all, following):
+        are_spared = bool(vanishing.drops) and vanishing.are_too_many(self._all, following)
+        vanishing.tell(asked.intersection(moved.values()), are_spared=are_spared)
+        if are_spared:
             word, following = "", self._next_parts(parts, told_of, counted, current, True, same, spared=True)
         return replace(
             self._next(),

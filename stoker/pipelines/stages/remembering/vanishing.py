@@ -75,13 +75,16 @@ class Vanishing:
                 if before is not None:
                     yield replace(before, definite=False, reason=reason, at=earlier.after(identity, at), tries=1)
 
-    def tell(self, moved: Collection[str]) -> None:
-        """Log what changed, but for candidates that ``moved``: those are there under other names."""
+    def tell(self, moved: Collection[str], *, are_spared: bool = False) -> None:
+        """Log what changed, but for candidates that ``moved``: those are there under other names.
+
+        ``are_spared``: of those that vanished was told that they stay.
+        """
         if self.missing is None:
             return
         new = [identity for identity in self.missing.new if identity not in moved]
         for identities, text in (
-            (new, "not there any more at the source, and " + self._stay(len(new))),
+            (() if are_spared else new, "not there any more at the source, and " + self._stay(len(new))),
             (self.missing.returned, "there again at the source"),
         ):
             if identities:

@@ -120,6 +120,7 @@ def test_a_list_that_lost_more_than_is_allowed_drops_nothing_until_it_is_allowed
         published, asked = world.run()
         assert (published.new, published.manifest.samples, asked) == (False, 10, [])
         assert "memory.vanished_percent = 50" in caplog.text
+        assert "and go" not in caplog.text
     world.memory["vanished_percent"] = 70
     assert world.run()[0].manifest.rejected == {"vanished": 7}
 
