@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stoker.storage.versions.queries.hashing import hashed
+from stoker.storage.versions.queries.hashing import short_hashes
 
 _BEFORE = b"split\0"  # the name of a group, in its hash
 _MISSED_POINTS = 2.0  # percentage points, and
@@ -43,7 +43,7 @@ def codes_of(groups: pa.ChunkedArray, splits: Mapping[str, float]) -> npt.NDArra
     >>> codes_of(pa.chunked_array([["page-4", "page-6"]]), {"train": 50, "validation": 50}).tolist()
     [0, 1]
     """
-    positions = hashed(_BEFORE, groups).astype(np.float64) / 2**64 * 100
+    positions = short_hashes(_BEFORE, groups).astype(np.float64) / 2**64 * 100
     codes = np.searchsorted(np.cumsum(list(splits.values())), positions, side="right")
     last = max(code for code, percent in enumerate(splits.values()) if percent > 0)
     return np.where(codes < len(splits), codes, last)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.rule import encoded, numbered
 from stoker.pipelines.stages.splits import codes_of
-from stoker.storage.versions.queries.hashing import hashed
+from stoker.storage.versions.queries.hashing import short_hashes
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     beside = ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes")
     numbering = beside.submit(numbered, samples["key"])
     naming = beside.submit(codes_of, pa.chunked_array([groups]), splits)
-    hashing = beside.submit(hashed, b"\0", samples["key"]) if by_age and held.num_rows else None
+    hashing = beside.submit(short_hashes, b"\0", samples["key"]) if by_age and held.num_rows else None
     beside.shutdown(wait=False)
     code = pc.fill_null(pc.index_in(held["split"], value_set=pa.array(list(splits), pa.string())), UNKNOWN)
     held = only(held.append_column("code", code), pc.greater_equal(code, 0))

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stoker.pipelines.images.formats import can_decode
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
@@ -27,6 +29,7 @@ from stoker.storage.versions import layout
 from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.memory.outcome_class import GONE, KEPT, KNOWN, MOVED, VANISHED
 from stoker.storage.versions.memory.outcomes import Outcome, from_table, hash_of, hashes_of, merge
+from stoker.storage.versions.queries.hashing import short_hashes
 from stoker.storage.versions.verified import verified_table
 
 _OF_SOURCES = ("sha256", "revision_id", "revision_sha1")  # that stamps and revisions are told by
@@ -58,13 +61,29 @@ class RecordReader:
 
         Of a part that several partitions share with the column that ``partition_of`` reads, too.
         """
+        rows: list[Row] = self._table(part, columns).slice(0, most).to_pylist()
+        return rows
+
+    def rows_among(self, part: Part, hashes: pa.Array, columns: Sequence[str] = _COLUMNS) -> list[tuple[int, Row]]:
+        """The records with their numbers of candidates whose hashes are among these. Raises DamagedParts.
+
+        For others no Python object is made.
+        """
+        table = self._table(part, [*columns, *({"key", IDENTITY} - {*columns})])
+        identities = table["key"]
+        if IDENTITY in table.column_names:
+            named = table[IDENTITY].cast(pa.string())
+            identities = pc.if_else(pc.fill_null(pc.not_equal(named, ""), False), named, identities)
+        found = short_hashes(f"{name_of(self.source)}\0".encode(), identities)
+        numbers = np.flatnonzero(pc.is_in(pa.array(found), value_set=hashes).to_numpy(zero_copy_only=False))
+        return list(zip(numbers.tolist(), table.take(pa.array(numbers)).to_pylist(), strict=True))
+
+    def _table(self, part: Part, columns: Sequence[str]) -> pa.Table:
         columns = [*columns, _PARTITION] if part.shared else columns
         try:
-            table = verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
-            rows: list[Row] = table.slice(0, most).to_pylist()
+            return verified_table(self.store, part.records, RECORDS, sha256=part.records_sha256, columns=columns)
         except (CorruptObject, CorruptShard, NotFound, pa.ArrowException, ValueError) as error:
             raise DamagedParts(f"{self.store.url}/{part.records}: {error}", [part]) from error
-        return rows
 
     def identities(self, part: Part, names: Collection[str]) -> list[str]:
         """Those of the candidates of a part, of partitions with these names. Raises DamagedParts."""

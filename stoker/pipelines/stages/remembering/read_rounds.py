@@ -138,7 +138,7 @@ class ReadRounds(PlannedRounds):
     def _read_otherwise_since(self, have: "_Have") -> frozenset[str]:
         """The names of partitions that the source has again, and others of the same candidates no more."""
         there = ((one.name, have.parts_of(have.newest(one))) for one in self._partitions())
-        return read_otherwise_since(self.recall, name_of(self._recipe.source), (one for one in there if one[1]))
+        return read_otherwise_since(self.recall, (one for one in there if one[1]))
 
     def _read_long_ago(self, planned: Iterable[Partition]) -> frozenset[str]:
         """The names of partitions that were read once, and are in no part of the ledger since nothing of them counted.

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stoker.pipelines.memory.identity import STAMP
+from stoker.pipelines.registry import name_of
 from stoker.pipelines.stages.remembering.outcomes import Row, identity_in, partition_of
 from stoker.pipelines.stages.remembering.recall import Recall
 from stoker.pipelines.stages.remembering.samples import deciding_rows
@@ -21,14 +22,13 @@ from stoker.storage.versions.memory.outcomes import hashes_of
 _THERE = -1  # the place of what a partition that the source has says
 
 
-def read_otherwise_since(recall: Recall, source: str, there: Iterable[tuple[str, Sequence[str]]]) -> frozenset[str]:
+def read_otherwise_since(recall: Recall, there: Iterable[tuple[str, Sequence[str]]]) -> frozenset[str]:
     """The names of partitions of whose candidates some were read otherwise since, in one that is there no more.
 
     Raises StorageError, DamagedParts among them.
 
     Args:
         recall: the memory of the corpus.
-        source: its name.
         there: the partitions that the source has and that were read: name, and digests that parts hold.
     """
     held = dict(there)
@@ -45,7 +45,7 @@ def read_otherwise_since(recall: Recall, source: str, there: Iterable[tuple[str,
     found = set[str]()
     for name, number in last.items():
         later = others.filter(pc.greater(others["place"], number))
-        if later.num_rows and any(_has_other(recall, source, *places[made], later) for made in held[name]):
+        if later.num_rows and any(_has_other(recall, *places[made], later) for made in held[name]):
             found.add(name)
     return frozenset(found)
 
@@ -56,20 +56,20 @@ def _others(recall: Recall, numbers: dict[str, int], current: set[str]) -> pa.Ta
     A part that was left out, as nothing of it counted, comes behind all others.
     """
     rows = deciding_rows(recall.definite("hash", "revision", "at", "stamp", "row"))
-    of_parts = rows["part"].to_numpy(zero_copy_only=False)
-    place = np.full(rows.num_rows, len(numbers), np.int64)
-    for part in recall.parts:
-        chosen = np.flatnonzero(of_parts == part.digest)
-        place[chosen] = numbers[part.digest]
-        is_there = np.array([made in current for made in part.holds.values()])
-        if is_there.all():
+    found = pc.index_in(rows["part"], value_set=pa.array(list(numbers), pa.string()))
+    place = pc.fill_null(found, len(numbers)).to_numpy().astype(np.int64)
+    by_part = np.argsort(place, kind="stable")
+    ends = np.searchsorted(place[by_part], np.arange(len(numbers) + 1))
+    for number, part in enumerate(recall.parts):
+        chosen = by_part[ends[number] : ends[number + 1]]
+        is_there = [made in current for made in part.holds.values()]
+        if all(is_there):
             place[chosen] = _THERE
-        elif is_there.any() and len(chosen):
+        elif any(is_there) and len(chosen):
             place[chosen[_of_current(recall, part, current)[rows["row"].to_numpy()[chosen].astype(np.int64)]]] = _THERE
     chosen = np.flatnonzero(place != _THERE)
-    return (
-        rows.take(chosen).append_column("place", pa.array(place[chosen])).select(["hash", "revision", "stamp", "place"])
-    )
+    others = rows.take(pa.array(chosen)).append_column("place", pa.array(place[chosen]))
+    return others.select(["hash", "revision", "stamp", "place"]).combine_chunks()
 
 
 def _of_current(recall: Recall, part: Part, current: set[str]) -> npt.NDArray[np.bool_]:
@@ -78,17 +78,17 @@ def _of_current(recall: Recall, part: Part, current: set[str]) -> npt.NDArray[np
     return np.array([name is not None and part.holds[name] in current for name in names])
 
 
-def _has_other(recall: Recall, source: str, part: Part, name: str, later: pa.Table) -> bool:
+def _has_other(recall: Recall, part: Part, name: str, later: pa.Table) -> bool:
     """Whether a candidate of a partition was read otherwise later."""
-    reader = recall.reader
-    rows = [row for row in reader.rows(part) if partition_of(row, part) == name and not reader.is_fault(row)]
-    hashes = hashes_of(source, [identity_in(row) for row in rows])
-    found = pc.index_in(pa.array(hashes, pa.uint64()), later["hash"].combine_chunks())
-    outcomes = {number: later.slice(number, 1).to_pylist()[0] for number in found.drop_null().unique().to_pylist()}
-    return any(
-        number is not None and _is_other(recall, row, outcomes[number])
-        for row, number in zip(rows, found.to_pylist(), strict=True)
-    )
+    reader, hashes = recall.reader, later["hash"].combine_chunks()
+    rows = [
+        row
+        for _, row in reader.rows_among(part, hashes)
+        if partition_of(row, part) == name and not reader.is_fault(row)
+    ]
+    own = pa.array(hashes_of(name_of(reader.source), map(identity_in, rows)), pa.uint64())
+    outcomes = later.take(pc.index_in(own, value_set=hashes)).to_pylist()
+    return any(_is_other(recall, row, outcome) for row, outcome in zip(rows, outcomes, strict=True))
 
 
 def _is_other(recall: Recall, row: Row, outcome: Row) -> bool:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from stoker.pipelines.memory.identity import IDENTITY, STAMP
 from stoker.pipelines.memory.unchanged import NO_REVISION
+from stoker.pipelines.registry import name_of
 from stoker.pipelines.stages.remembering.outcomes import REPEATED, RecordReader, identity_in, partition_of
 from stoker.storage.versions.manifest import Part
 from stoker.storage.versions.memory.outcome_class import KEPT, KNOWN
@@ -96,10 +97,11 @@ def alike(
     looked_for = {*read} | (refused & there.keys())
     held: dict[str, list[tuple[str, int, str, bool]]] = defaultdict(list)
     given = {part.digest for part in parts}
+    hashes = pa.array(hashes_of(name_of(reader.source), looked_for), pa.uint64())
     for part in before if looked_for else ():
         if part.digest in given:
             continue
-        for number, row in enumerate(reader.rows(part, ("key", IDENTITY, STAMP, "reason"))):
+        for number, row in reader.rows_among(part, hashes, ("key", IDENTITY, STAMP, "reason")):
             identity, reason = identity_in(row), row["reason"]
             if identity not in looked_for or reason not in (None, KNOWN, REPEATED):
                 continue

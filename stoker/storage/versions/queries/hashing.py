@@ -15,10 +15,10 @@ _PIECE = 1 << 16  # texts that are Python's at a time
 _HASHED = "SELECT ('0x' || sha256($before || encode(text))[:16])::UBIGINT AS hash FROM texts"
 
 
-def hashed(before: bytes, texts: pa.ChunkedArray, *, many: int = _MANY) -> npt.NDArray[np.uint64]:
+def short_hashes(before: bytes, texts: pa.ChunkedArray, *, many: int = _MANY) -> npt.NDArray[np.uint64]:
     """Of each text the first 8 bytes of the SHA-256 of ``before`` and the text, as a number; in their order.
 
-    >>> hashed(b"split", pa.chunked_array([["a", ""]])).tolist()
+    >>> short_hashes(b"split", pa.chunked_array([["a", ""]])).tolist()
     [892288288156699934, 12473392092734468943]
     """
     if len(texts) >= many:
