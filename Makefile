@@ -45,6 +45,8 @@ demo-stop:  ## stop what the demo left running; its data stay in .stoker
 test:  ## everything that CI runs: format, lint, types, layers, all tests
 check:  ## the same without the slow tests
 check: PYTEST_ARGS += -m "not slow and not nightly"
+# Workers are as many as cores, or more: torch's threads beside them wait for each other, at many times the work.
+test check nightly test-lowest: export OMP_NUM_THREADS ?= 1
 test check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

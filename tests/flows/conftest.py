@@ -19,6 +19,10 @@ import pytest
 from stoker.flows import running
 from stoker.flows.services import prefect_server
 from stoker.flows.settings import Settings
+from stoker.flows.settings import load as load_settings
+from stoker.pipelines.recipe import load as load_recipe
+from stoker.pipelines.stages.publish import ingest
+from stoker.storage.versions.manifest import Manifest
 from tests.conftest import HANGS_S, PATIENCE
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -33,7 +37,11 @@ class Cli:
     variables: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS")
+            if name in os.environ
+        }
         # No instance's role and no profile of the developer: an S3 test must not find keys by chance.
         kept["XDG_CONFIG_HOME"] = str(self.folder / "config")
         own = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "PYTHONPATH": str(PLUGIN)}
@@ -73,6 +81,12 @@ class Cli:
             text=True,
             start_new_session=True,
         )
+
+    def ingest(self, recipe: str) -> Manifest:
+        """What `stoker ingest` makes of a recipe, in this process and without a Prefect server: seconds earlier."""
+        settings = load_settings(environ=self.environment(), cwd=self.folder)
+        made = load_recipe(self.folder / recipe)
+        return ingest(made, settings.open_store(), settings.context(made.root)).manifest
 
     def recipe(self, lines: list[str], more: str = "", name: str = "words") -> str:
         """A recipe of these lines (see the plugin's source); its name."""

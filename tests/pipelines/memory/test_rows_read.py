@@ -243,7 +243,7 @@ def test_short_lists_leave_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("histories", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("histories", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LISTS)
 def test_known_lines_change_neither_plan_nor_outcomes(
     name: str, histories: int, tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch

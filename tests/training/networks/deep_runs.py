@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.storage.stores.memory import MemoryStore
+from stoker.training.studies.threads import one_thread
 from tests.training import corpora
 from tests.training.conftest import Small
 from tests.training.run.small_runs import run
@@ -18,4 +19,5 @@ def accuracy(folder: Path, values: dict[str, Any]) -> float:
     store, digits = MemoryStore(), corpora.digits()
     splits = {"train": digits[:_TRAINED], "validation": digits[_TRAINED:]}
     small = Small(store, corpora.version(store, folder, splits, per_shard=500), folder)
-    return float(run(small, "cnn", _RUN | _PLACE | values).metrics["accuracy"])
+    with one_thread():
+        return float(run(small, "cnn", _RUN | _PLACE | values).metrics["accuracy"])
