@@ -137,7 +137,8 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
         schema = pq.read_schema(pa.BufferReader(payload))
         chosen = [name for name in schema.names if names is None or name in names or name == "reason"]
         table = RECORDS.check(records.decode(payload, columns=chosen), names and {*names, "reason"})
-        samples = INDEX.check(table.filter(pc.is_null(table["reason"])), names)
+        are_kept = pc.is_null(table["reason"])
+        samples = INDEX.check(table.filter(are_kept) if table["reason"].null_count < table.num_rows else table, names)
     except (CorruptShard, pa.ArrowException, OSError, ValueError) as error:
         raise DamagedParts(f"{store.url}/{part.records}: {error}", [part]) from error
     kept, reasons = _counted(table)
@@ -148,7 +149,7 @@ def kept_columns(store: Store, part: Part, names: Collection[str] | None) -> tup
     if gone := part.left_out:
         live = np.ones(table.num_rows, np.bool_)
         live[list(gone)] = False
-        samples = samples.filter(pa.array(live).filter(pc.is_null(table["reason"]).combine_chunks()))
+        samples = samples.filter(pa.array(live).filter(are_kept.combine_chunks()))
     return samples, schema
 
 

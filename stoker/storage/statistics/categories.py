@@ -159,4 +159,4 @@ def _counted(hashes: Hashes, registers: bytes) -> Distinct:
 def _higher(left: bytes, right: bytes) -> bytes:
     if not left or not right:
         return left or right
-    return bytes(map(max, left, right))
+    return np.maximum(np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)).tobytes()

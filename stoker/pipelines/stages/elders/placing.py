@@ -75,7 +75,7 @@ def place(samples: pa.Table, held: pa.Table, splits: Mapping[str, float], *, by_
     """
     group_of, groups = encoded(samples["group"])
     # What is hashed and what is joined take about as long, and run side by side.
-    beside = ThreadPoolExecutor(1, thread_name_prefix="stoker-hashes")
+    beside = ThreadPoolExecutor(2, thread_name_prefix="stoker-hashes")
     numbering = beside.submit(numbered, samples["key"])
     naming = beside.submit(codes_of, pa.chunked_array([groups]), splits)
     hashing = beside.submit(short_hashes, b"\0", samples["key"]) if by_age and held.num_rows else None
