@@ -67,9 +67,9 @@ class RecordReader:
     def rows_among(self, part: Part, hashes: pa.Array, columns: Sequence[str] = _COLUMNS) -> list[tuple[int, Row]]:
         """The records with their numbers of candidates whose hashes are among these. Raises DamagedParts.
 
-        For others no Python object is made.
+        For others no Python object is made. ``columns``: key and IDENTITY are among them.
         """
-        table = self._table(part, [*columns, *({"key", IDENTITY} - {*columns})])
+        table = self._table(part, columns)
         identities = table["key"]
         if IDENTITY in table.column_names:
             named = table[IDENTITY].cast(pa.string())

@@ -135,11 +135,11 @@ class Masks:
 
     def _load(self, place: MaskPlace) -> BoolArray:
         try:
-            return decode(self._read(place.mask), place.rows)
+            payload = self._read(place.mask)
         except NotFound as error:
             raise NotFound(f"{error}; {REMEDY}") from error
-        except CorruptObject:
-            raise
+        try:
+            return decode(payload, place.rows)
         except CorruptShard as error:
             raise self._corrupt(place.mask, str(error)) from error
 
