@@ -21,6 +21,7 @@ from stoker.storage.versions.memory import sealed_parquet, sealed_writer
 from stoker.storage.versions.memory.outcome_class import CLASSES
 from stoker.storage.versions.memory.sealed_parquet import SealedReader, StoredTable
 from stoker.storage.versions.memory.sealed_writer import SealedWriter, Written
+from stoker.storage.versions.queries.hashing import short_hashes_of
 
 REMEDY = (
     "restore it from a copy; without one, remove all heads in the corpus' folder memory/: no sample is lost, the next "
@@ -133,13 +134,7 @@ def hash_of(source: str, id: str) -> int:  # noqa: A002  # the column's name
 
 def hashes_of(source: str, ids: Iterable[str]) -> npt.NDArray[np.uint64]:
     """The hashes of many identities of one source, in their order."""
-    before = hashlib.sha256(f"{source}\0".encode("utf-8", "surrogatepass"))
-    digests = bytearray()
-    for one in ids:
-        digest = before.copy()
-        digest.update(one.encode("utf-8", "surrogatepass"))
-        digests += digest.digest()[:8]
-    return np.frombuffer(bytes(digests), dtype=">u8").astype(np.uint64)
+    return short_hashes_of(f"{source}\0".encode("utf-8", "surrogatepass"), ids)
 
 
 def to_table(outcomes: Iterable[Outcome]) -> pa.Table:

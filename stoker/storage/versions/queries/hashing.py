@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,15 @@ def short_hashes(before: bytes, texts: pa.ChunkedArray, *, many: int = _MANY) ->
             table = database.sql(_HASHED, params={"before": before}).to_arrow_table()
         found: npt.NDArray[np.uint64] = table["hash"].to_numpy()
         return found
+    pieces = (texts.slice(start, _PIECE).to_pylist() for start in range(0, len(texts), _PIECE))
+    return short_hashes_of(before, chain.from_iterable(pieces))
+
+
+def short_hashes_of(before: bytes, texts: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """The same of texts of Python's, in one thread; they may have surrogates, as names of files do."""
     begun, digests = hashlib.sha256(before), bytearray()
-    for start in range(0, len(texts), _PIECE):
-        for text in texts.slice(start, _PIECE).to_pylist():
-            digest = begun.copy()
-            digest.update(text.encode())
-            digests += digest.digest()[:8]
+    for text in texts:
+        digest = begun.copy()
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        digests += digest.digest()[:8]
     return np.frombuffer(bytes(digests), ">u8").astype(np.uint64)
